@@ -1,0 +1,1 @@
+//! The fused operations of a decoder on the CPU, forward and backward

@@ -1,0 +1,1 @@
+//! Log-probabilities to token weights to loss and its derivative

@@ -1,0 +1,1 @@
+//! Gradient to new parameters: AdamW, clipping, schedules

@@ -1,0 +1,1 @@
+//! One step, then many: pre-training and mid-training
