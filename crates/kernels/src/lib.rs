@@ -1,1 +1,31 @@
-//! The fused operations of a decoder on the CPU, forward and backward
+//! The fused operations of a decoder on the CPU, each with its hand-written backward.
+//!
+//! Everything is a row-major `f32` slice and a shape; nothing here allocates what a training step could reuse, and
+//! nothing here knows what a layer or an objective is. Threads come from rayon's current pool. Work is always cut
+//! by shape, never by the number of threads, and every sum has one order: one thread or many give the same bits.
+//!
+//! Shape letters used throughout:
+//! `W` windows, `T` positions a window, `N = W * T` rows, `D` model width, `H` query heads, `K` key/value heads,
+//! `E` width of a head, `F` width of the MLP, `V` vocabulary.
+//!
+//! | module | forward | source |
+//! |---|---|---|
+//! | [`linear`] | `y = x W^T` | |
+//! | [`embedding`] | rows of a table | |
+//! | [`norm`] | RMSNorm | arXiv 1910.07467 |
+//! | [`rope`] | rotary positions, half-split as in Hugging Face `transformers` | arXiv 2104.09864 |
+//! | [`attention`] | causal grouped-query attention within documents | arXiv 2205.14135, 2305.13245 |
+//! | [`swiglu`] | `silu(gate) * up` | arXiv 2002.05202 |
+//! | [`head`] | log-probabilities of the targets, and the way back from their derivative | |
+
+pub mod attention;
+pub mod embedding;
+pub mod head;
+pub mod linear;
+pub mod matmul;
+pub mod norm;
+pub mod rope;
+mod simd;
+pub mod swiglu;
+
+pub use matmul::Precision;
