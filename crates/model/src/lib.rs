@@ -1,1 +1,25 @@
-//! One decoder for every family, and Hugging Face layout in and out
+//! One decoder for every family, and Hugging Face layout in and out.
+//!
+//! A family is a set of switches on [`Architecture`], read from `config.json` by its folder under [`families`]. All
+//! parameters lie in one flat buffer, in the order of a [`Layout`] that knows their Hugging Face names; gradients and
+//! optimiser state are buffers of the same layout. The forward pass keeps what the backward pass needs in a
+//! [`Workspace`] that is made once and used for every step.
+//!
+//! Not here: data files, objectives, schedules.
+
+mod architecture;
+mod checkpoint;
+mod decoder;
+mod error;
+pub mod families;
+mod generate;
+mod layout;
+mod workspace;
+
+pub use architecture::{Architecture, Rope, RopeScaling};
+pub use checkpoint::SaveOptions;
+pub use decoder::{Decoder, Input};
+pub use error::Error;
+pub use generate::{Sampling, generate};
+pub use layout::{Entry, Layout};
+pub use workspace::{Keep, Workspace};
