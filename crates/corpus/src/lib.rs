@@ -1,1 +1,28 @@
-//! Text to tokens to packed windows
+//! Text to tokens to packed windows.
+//!
+//! The folder reads in the order of the work: `read` turns files into documents, [`Tokenizer`] documents into ids,
+//! [`prepare()`] writes them as a token store, [`TokenStore`] opens it, [`Windows`] cuts it into training sequences
+//! and [`Order`] says which window comes when. [`generate`] makes corpora of its own.
+//!
+//! Everything here is a function of its inputs and seeds alone: neither the number of threads nor a kill and restart
+//! changes a byte or a window. The crate knows nothing of models, losses or devices.
+
+pub mod generate;
+
+mod error;
+mod order;
+mod prepare;
+mod progress;
+mod read;
+mod token_store;
+mod tokenizer;
+mod windows;
+
+pub use error::{BadRecord, Error};
+pub use order::{Mixture, Order, Share, SourceSummary};
+pub use prepare::{InputSummary, Prepare, Summary, prepare};
+pub use progress::Progress;
+pub use read::{Format, Skipped, Source, Split, TokenDtype};
+pub use token_store::{Dtype, Manifest, SourceEntry, TokenStore};
+pub use tokenizer::{Digits, Tokenizer, TrainTokenizer, TrainedTokenizer, train_tokenizer};
+pub use windows::Windows;

@@ -1,1 +1,36 @@
-//! Log-probabilities to token weights to loss and its derivative
+//! Log-probabilities to token weights to loss and its derivative: pure functions on slices.
+//!
+//! No tensors, threads, clocks or files: a rule reads what the learner and the reference said about each prediction
+//! ([`Signals`]) and writes a weight for each, the loss and `d(loss)/d(log p)`. The model's backward starts from that
+//! derivative, so nothing here needs automatic differentiation and everything is checked by hand.
+//!
+//! In reading order:
+//! - [`signals`]: the input, equal-length streams over `[W, T]`, named by who computed them;
+//! - [`weighting`]: the token weights of ReMiT, with every option;
+//! - [`selection`]: Rho-1, which keeps the tokens with the highest excess loss;
+//! - [`loss`]: the denominator, counted first; the weighted loss; the z-loss;
+//! - [`statistics`]: what a step reports about its weights;
+//! - [`objective`]: the choice among the rules, as a recipe's `[objective]` table writes it.
+//!
+//! A rule is one file: formula, paper, settings, code and tests together. A further rule (distillation, preference
+//! optimisation, policy gradients) is a further file and, where it weighs tokens of a text, a variant of [`Objective`].
+//!
+//! Inputs and outputs are `f32`; everything in between, sums above all, is `f64`.
+
+mod error;
+#[cfg(test)]
+mod golden;
+pub mod loss;
+pub mod objective;
+pub mod selection;
+pub mod signals;
+pub mod statistics;
+pub mod weighting;
+
+pub use error::Error;
+pub use loss::{Denominator, LossSums, weighted_loss, z_loss};
+pub use objective::Objective;
+pub use selection::Selection;
+pub use signals::Signals;
+pub use statistics::{Clipped, Statistics, Summary};
+pub use weighting::Weighting;

@@ -1,0 +1,309 @@
+//! Verifiable problems with worked solutions.
+//!
+//! A document reads
+//!
+//! ```text
+//! Q: 137 mod 9=?
+//! A: 9*15=135; 137-135=2 => 2
+//! ```
+//!
+//! Document `i` of a seed is a function of the seed, `i` and the settings alone; changing the noise changes neither
+//! the problems nor the other kind of noise. Train and test are disjoint by construction: a hash of the problem,
+//! whatever its phrasing, decides the split, for every seed.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
+
+use remit_store::atomic::AtomicFile;
+use serde::{Deserialize, Serialize};
+
+use super::dice::Dice;
+use super::error::Error;
+use super::families::Family;
+use super::noise::Noise;
+
+/// Distinct test problems that every family is certain to have.
+pub const TEST_PROBLEMS: usize = 1000;
+
+/// A corpus of problems to generate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Problems {
+    /// The families drawn from, each equally often.
+    pub families: BTreeSet<Family>,
+    /// Decides every choice.
+    pub seed: u64,
+    /// Documents.
+    pub count: usize,
+    /// Noise planted in the solutions.
+    #[serde(default)]
+    pub noise: Noise,
+    /// Train problems may repeat; test problems are distinct, at most [`TEST_PROBLEMS`] a family.
+    pub split: Split,
+}
+
+/// The half of the problem space that a problem belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// Seven eighths of all problems.
+    Train,
+    /// One eighth.
+    Test,
+}
+
+/// A problem and its worked solution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The kind of problem.
+    pub family: Family,
+    /// The problem apart from its phrasing; unique within its family. The split is decided by it.
+    pub key: String,
+    /// The question as asked.
+    pub question: String,
+    /// The steps of the working, in order.
+    pub working: Vec<String>,
+    /// The answer alone.
+    pub answer: String,
+}
+
+/// One generated document.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ProblemDocument {
+    /// Question, working and answer, ending in a line feed.
+    pub text: String,
+    /// The kind of problem.
+    pub family: Family,
+    /// Whether the document is free of planted noise of either kind.
+    pub clean: bool,
+    /// The problem behind the document, always with its right solution.
+    #[serde(skip)]
+    pub problem: Problem,
+}
+
+impl Problems {
+    /// The documents, in order.
+    ///
+    /// # Errors
+    /// No families, a rate of noise outside 0 to 1, or more test problems than [`TEST_PROBLEMS`] a family.
+    pub fn documents(&self) -> Result<impl Iterator<Item = ProblemDocument> + use<>, Error> {
+        let Self { families, seed, count, noise, split } = self.clone();
+        noise.check()?;
+        if families.is_empty() {
+            return Err(Error::NoFamilies);
+        }
+        let families: Vec<Family> = families.into_iter().collect();
+        let most = families.len() * TEST_PROBLEMS;
+        if split == Split::Test && count > most {
+            return Err(Error::TooManyTestProblems { count, families: families.len(), most });
+        }
+        let mut seen = HashSet::new();
+        Ok((0..count as u64).map(move |index| {
+            let mut dice = Dice::new(seed, "problem", index);
+            let family = match split {
+                Split::Train => families[dice.between(0, families.len() as i64 - 1) as usize],
+                Split::Test => families[index as usize % families.len()],
+            };
+            let problem = loop {
+                let problem = family.draw(&mut dice);
+                let fits = problem.split() == split;
+                if fits && (split == Split::Train || seen.insert((family, problem.key.clone()))) {
+                    break problem;
+                }
+            };
+            let (text, clean) = noise.document(&problem, seed, index);
+            ProblemDocument { text, family, clean, problem }
+        }))
+    }
+
+    /// Writes the documents as JSON lines with the fields `text`, `family` and `clean`.
+    ///
+    /// # Errors
+    /// Those of [`Problems::documents`], and a file that cannot be written.
+    pub fn write_jsonl(&self, path: &Path) -> Result<(), Error> {
+        write_jsonl(path, self.documents()?)
+    }
+}
+
+impl Problem {
+    /// The split of the problem, the same for every seed and phrasing.
+    pub fn split(&self) -> Split {
+        let hash = blake3::hash(format!("{} {}", self.family, self.key).as_bytes());
+        if hash.as_bytes()[0] < 32 { Split::Test } else { Split::Train }
+    }
+
+    /// What a model is given to answer: the document up to and including `A:`.
+    pub fn prompt(&self) -> String {
+        format!("Q: {}\nA:", self.question)
+    }
+
+    /// The document without noise.
+    pub fn document(&self) -> String {
+        Noise::NONE.document(self, 0, 0).0
+    }
+}
+
+/// Writes each record as one line of JSON; the file appears whole or not at all.
+pub(super) fn write_jsonl<T: Serialize>(
+    path: &Path,
+    records: impl IntoIterator<Item = T>,
+) -> Result<(), Error> {
+    let mut file = AtomicFile::create(path)?;
+    for record in records {
+        let mut line = serde_json::to_vec(&record).expect("strings and flags always become JSON");
+        line.push(b'\n');
+        file.write_all(&line)?;
+    }
+    Ok(file.commit()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(count: usize, noise: Noise, split: Split) -> Problems {
+        Problems { families: BTreeSet::from(Family::ALL), seed: 3, count, noise, split }
+    }
+
+    fn documents(settings: &Problems) -> Vec<ProblemDocument> {
+        settings.documents().expect("good settings").collect()
+    }
+
+    #[test]
+    fn a_document_reads_question_working_answer() {
+        let problem = Problem {
+            family: Family::Modulo,
+            key: "137 mod 9".to_owned(),
+            question: "137 mod 9=?".to_owned(),
+            working: vec!["9*15=135".to_owned(), "137-135=2".to_owned()],
+            answer: "2".to_owned(),
+        };
+        assert_eq!(problem.document(), "Q: 137 mod 9=?\nA: 9*15=135; 137-135=2 => 2\n");
+        assert_eq!(problem.prompt(), "Q: 137 mod 9=?\nA:");
+    }
+
+    #[test]
+    fn no_test_problem_is_ever_in_a_training_corpus() {
+        let key = |document: ProblemDocument| (document.family, document.problem.key);
+        let test: HashSet<_> =
+            documents(&settings(7000, Noise::NONE, Split::Test)).into_iter().map(key).collect();
+        assert_eq!(test.len(), 7000);
+        for seed in [3, 4] {
+            let train = Problems { seed, ..settings(20_000, Noise::NONE, Split::Train) };
+            assert!(documents(&train).into_iter().map(key).all(|key| !test.contains(&key)));
+        }
+    }
+
+    #[test]
+    fn documents_depend_on_the_seed_and_not_on_the_count() {
+        let long = documents(&settings(200, Noise { corrupted: 0.3, filler: 0.3 }, Split::Train));
+        let short = documents(&settings(50, Noise { corrupted: 0.3, filler: 0.3 }, Split::Train));
+        assert_eq!(long[..50], short[..]);
+        let other = Problems { seed: 4, ..settings(50, Noise { corrupted: 0.3, filler: 0.3 }, Split::Train) };
+        assert_ne!(documents(&other), short);
+    }
+
+    /// Any change to these bytes changes every corpus, and with them every figure that was measured on one.
+    #[test]
+    fn the_corpus_of_a_seed_is_fixed() {
+        let all = documents(&settings(1000, Noise { corrupted: 0.2, filler: 0.5 }, Split::Train));
+        let text: String = all.iter().map(|document| document.text.as_str()).collect();
+        assert_eq!(
+            blake3::hash(text.as_bytes()).to_hex().as_str(),
+            "6e3464dfb8b3607259cbed60fcec4b45cc33abe776dd360189d6c88e288ff41e"
+        );
+    }
+
+    #[test]
+    fn noise_falls_at_its_rate_and_leaves_the_problems_alone() {
+        let count = 4000;
+        let noise = Noise { corrupted: 0.15, filler: 0.6 };
+        let clean = documents(&settings(count, Noise::NONE, Split::Train));
+        let noisy = documents(&settings(count, noise, Split::Train));
+        let filled = documents(&settings(count, Noise { corrupted: 0.0, ..noise }, Split::Train));
+        assert!(clean.iter().all(|document| document.clean && document.text == document.problem.document()));
+        let share = |num: usize| num as f64 / count as f64;
+        let num_corrupted = noisy.iter().zip(&filled).filter(|(a, b)| a.text != b.text).count();
+        let num_filled = filled.iter().zip(&clean).filter(|(a, b)| a.text != b.text).count();
+        let num_clean = noisy.iter().filter(|document| document.clean).count();
+        assert!((share(num_corrupted) - 0.15).abs() < 0.02, "{num_corrupted}");
+        assert!((share(num_filled) - 0.6).abs() < 0.025, "{num_filled}");
+        assert!((share(num_clean) - 0.85 * 0.4).abs() < 0.025, "{num_clean}");
+        for (noisy, clean) in noisy.iter().zip(&clean) {
+            assert_eq!(noisy.problem, clean.problem);
+            assert_eq!(noisy.clean, noisy.text == clean.text);
+            assert!(noisy.text.starts_with(&clean.problem.prompt()), "a question is never touched");
+        }
+    }
+
+    #[test]
+    fn corruption_replaces_about_a_fifth_of_the_characters_by_their_kind() {
+        let clean = documents(&settings(500, Noise::NONE, Split::Train));
+        let corrupted = documents(&settings(500, Noise { corrupted: 1.0, filler: 0.0 }, Split::Train));
+        let (mut num_characters, mut num_replaced) = (0, 0);
+        for (clean, corrupted) in clean.iter().zip(&corrupted) {
+            assert_ne!(clean.text, corrupted.text);
+            assert_eq!(clean.text.len(), corrupted.text.len());
+            let kind = |c: u8| (c.is_ascii_digit(), c.is_ascii_lowercase(), c.is_ascii_uppercase());
+            for (a, b) in clean.text.bytes().zip(corrupted.text.bytes()).skip(clean.problem.prompt().len()) {
+                assert!(a == b || a.is_ascii_alphanumeric() && kind(a) == kind(b), "{}", corrupted.text);
+                num_characters += usize::from(a.is_ascii_alphanumeric());
+                num_replaced += usize::from(a != b);
+            }
+        }
+        let share = num_replaced as f64 / num_characters as f64;
+        assert!((0.2..0.3).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn lines_are_json_with_text_family_and_clean() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("problems.jsonl");
+        let settings = settings(100, Noise { corrupted: 0.5, filler: 0.5 }, Split::Train);
+        settings.write_jsonl(&path).expect("written");
+        let written = std::fs::read_to_string(&path).expect("there");
+        assert_eq!(written.lines().count(), 100, "line feeds and quotes inside a text are escaped");
+        for (line, document) in written.lines().zip(documents(&settings)) {
+            let value: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            let expected = serde_json::json!({
+                "text": document.text, "family": document.family.name(), "clean": document.clean,
+            });
+            assert_eq!(value, expected);
+        }
+    }
+
+    #[test]
+    fn settings_that_cannot_be_met_say_why() {
+        let message = |settings: Problems| {
+            let error = settings.documents().map(drop).expect_err("bad settings");
+            assert!(error.hint().is_some());
+            error.to_string()
+        };
+        let none = Problems { families: BTreeSet::new(), ..settings(1, Noise::NONE, Split::Train) };
+        assert_eq!(message(none), "no problem families are named");
+        let rate = Noise { corrupted: 1.5, filler: 0.0 };
+        assert_eq!(
+            message(settings(1, rate, Split::Train)),
+            "noise rate `corrupted` is 1.5, not a number from 0 to 1"
+        );
+        let rate = Noise { corrupted: 0.0, filler: f64::NAN };
+        assert_eq!(
+            message(settings(1, rate, Split::Train)),
+            "noise rate `filler` is NaN, not a number from 0 to 1"
+        );
+        assert_eq!(
+            message(settings(7001, Noise::NONE, Split::Test)),
+            "7001 test problems asked of 7 families, at most 7000 are certain to be distinct"
+        );
+    }
+
+    #[test]
+    fn settings_are_written_as_people_write_them() {
+        let text = "families = [\"modulo\", \"text\"]\nseed = 1\ncount = 5\nsplit = \"test\"\n\n[noise]\ncorrupted = 0.2\n";
+        let settings: Problems = toml::from_str(text).expect("good settings");
+        assert_eq!(settings.noise, Noise { corrupted: 0.2, filler: 0.0 });
+        assert_eq!(settings.families, BTreeSet::from([Family::Modulo, Family::Text]));
+        let error = toml::from_str::<Problems>(&text.replace("corrupted", "corupted")).expect_err("a typo");
+        assert!(error.to_string().contains("unknown field `corupted`"), "{error}");
+    }
+}

@@ -1,0 +1,85 @@
+//! Files to documents, one piece after another in bounded memory.
+//!
+//! A document longer than [`pieces::PIECE_BYTES`] comes in several pieces, cut by its content alone, so that a file
+//! of any size can be tokenized in parallel and the result depends neither on the format nor on how it was read.
+//! Every reader can be opened at a [`Position`] that it gave before and goes on from there as if never closed.
+
+mod input;
+mod jsonl;
+pub(crate) mod parquet;
+mod pieces;
+mod source;
+mod template;
+mod text;
+mod tokens;
+mod units;
+
+pub(crate) use pieces::{Content, Piece};
+pub use source::{Format, Source, Split, TokenDtype};
+pub(crate) use source::{ResolvedFormat, expand};
+pub use units::Skipped;
+pub(crate) use units::{Cursor, SourceFiles, UNIT_BYTES, Unit, UnitSettings, Units, find_files, total_bytes};
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// Where reading a file goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Position {
+    /// Bytes (raw token arrays: tokens) of decompressed content before the next piece or the record it is part of.
+    pub offset: u64,
+    /// Lines (Parquet: records) before that.
+    pub record: u64,
+    /// Pieces of the current document already given; 0 at the start of a document.
+    pub piece: u64,
+    /// Plain text: the offset is inside a line.
+    pub mid_line: bool,
+}
+
+/// What a reader finds next.
+pub(crate) enum Item {
+    /// A piece of a document.
+    Piece(Piece),
+    /// A record without any text.
+    Empty,
+}
+
+/// A file being read.
+pub(crate) trait Reader: Send {
+    /// The next piece; `None` at the end. After an error that [`Error::is_bad_record`] the reader goes on with the
+    /// next record.
+    fn next(&mut self) -> Result<Option<Item>, Error>;
+
+    /// Where a reader must be opened to give what this one gives next.
+    fn position(&self) -> Position;
+
+    /// Bytes read of the file as it lies on disk.
+    fn bytes_read(&self) -> u64;
+}
+
+/// Opens `path`, a file of `source` in `format`, at a position given before. For raw token arrays, `eos` ends
+/// documents and ids must be below `vocab_size`.
+pub(crate) fn open(
+    source: &Source,
+    path: &Path,
+    format: ResolvedFormat,
+    at: Position,
+    eos: Option<u32>,
+    vocab_size: u32,
+) -> Result<Box<dyn Reader>, Error> {
+    Ok(match format {
+        ResolvedFormat::Text => Box::new(text::TextReader::open(path, source.split, at)?),
+        ResolvedFormat::Jsonl => {
+            Box::new(jsonl::JsonlReader::open(path, template::Template::parse(&source.text_field)?, at)?)
+        }
+        ResolvedFormat::Parquet => {
+            Box::new(parquet::ParquetReader::open(path, template::Template::parse(&source.text_field)?, at)?)
+        }
+        ResolvedFormat::Tokens => {
+            Box::new(tokens::TokenReader::open(path, source.token_dtype, at, eos, vocab_size)?)
+        }
+    })
+}

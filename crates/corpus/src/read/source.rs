@@ -1,0 +1,219 @@
+//! What a user says about one source of text, and which files that is.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::template::Template;
+use crate::{Error, Progress};
+
+/// One named source of documents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Its name, by which mixtures speak of it.
+    pub name: String,
+    /// A file, a directory (all files below it, hidden ones and links to directories left out) or a pattern with `*`.
+    /// Several files are read in the order of their paths.
+    pub path: PathBuf,
+    /// What the files are.
+    #[serde(default)]
+    pub format: Format,
+    /// The field (JSONL) or column (Parquet) with the text, or a template such as `"{question}\n{answer}"`.
+    #[serde(default = "default_text_field")]
+    pub text_field: String,
+    /// What a document is in plain text.
+    #[serde(default)]
+    pub split: Split,
+    /// The width of the tokens in `.bin` files.
+    #[serde(default)]
+    pub token_dtype: TokenDtype,
+    /// Its share of a mixture, relative to the other sources' weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
+    /// How often one epoch passes through it; with weights, how often it may be passed through at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<f64>,
+}
+
+/// The format of a source's files. `.gz` and `.zst` after the name are decompressed on the fly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// By the file name: `.txt .text .md` are text, `.jsonl .ndjson` JSONL, `.parquet` Parquet, `.npy .bin` tokens.
+    #[default]
+    Auto,
+    /// UTF-8 text.
+    Text,
+    /// One JSON object a line.
+    Jsonl,
+    /// Parquet.
+    Parquet,
+    /// Token ids: `.npy` (one dimension; u16, u32, i32 or i64), anything else as raw little-endian numbers.
+    Tokens,
+}
+
+/// What a document is in plain text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Split {
+    /// The whole file.
+    #[default]
+    File,
+    /// Every line that is not empty.
+    Line,
+    /// Every paragraph: lines up to one with nothing but white space in it.
+    BlankLine,
+}
+
+/// The width of the tokens in a raw `.bin` file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenDtype {
+    /// Two bytes.
+    #[default]
+    U16,
+    /// Four bytes.
+    U32,
+}
+
+/// A format once the file name has been looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ResolvedFormat {
+    Text,
+    Jsonl,
+    Parquet,
+    Tokens,
+}
+
+impl Source {
+    /// A source with everything but name and path at its default.
+    pub fn new(name: impl Into<String>, path: impl Into<PathBuf>) -> Source {
+        Source {
+            name: name.into(),
+            path: path.into(),
+            format: Format::default(),
+            text_field: default_text_field(),
+            split: Split::default(),
+            token_dtype: TokenDtype::default(),
+            weight: None,
+            repeat: None,
+        }
+    }
+
+    /// Checks what can be checked without looking at a file.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        Template::parse(&self.text_field)?;
+        if let Some(weight) = self.weight {
+            crate::order::check_weight(&self.name, weight)?;
+        }
+        if let Some(repeat) = self.repeat {
+            crate::order::check_repeat(&self.name, repeat)?;
+        }
+        Ok(())
+    }
+}
+
+fn default_text_field() -> String {
+    "text".into()
+}
+
+/// The files of a source in reading order, each with its format.
+pub(crate) fn expand(
+    source: &Source,
+    progress: &dyn Progress,
+) -> Result<Vec<(PathBuf, ResolvedFormat)>, Error> {
+    let no_files = || Error::NoFiles { name: source.name.clone(), path: source.path.clone() };
+    let pattern = source.path.to_str().filter(|path| path.contains('*'));
+    // A file may have a star in its name; a pattern is what leads to nothing as it stands.
+    let mut is_directory = false;
+    let mut paths = Vec::new();
+    match (source.path.metadata(), pattern) {
+        (Ok(metadata), _) if metadata.is_dir() => {
+            is_directory = true;
+            walk(&source.path, &mut paths)?;
+        }
+        (Ok(_), _) => paths.push(source.path.clone()),
+        (Err(_), Some(pattern)) => {
+            let matches = glob::glob(pattern).map_err(|error| Error::Setting {
+                setting: format!("source `{}`: path", source.name),
+                wanted: "a file, a directory or a pattern with `*`",
+                found: format!("`{pattern}` ({error})"),
+            })?;
+            for path in matches {
+                let path = path.map_err(|error| Error::io("read", error.path(), io_copy(error.error())))?;
+                if path.is_file() {
+                    paths.push(path);
+                }
+            }
+        }
+        (Err(cause), None) if cause.kind() == std::io::ErrorKind::NotFound => return Err(no_files()),
+        (Err(cause), None) => return Err(Error::io("read", &source.path, cause)),
+    }
+    paths.sort();
+
+    let mut files = Vec::new();
+    let mut num_unknown = 0;
+    for path in paths {
+        match resolve(source.format, &path) {
+            Some(format) => files.push((path, format)),
+            // In a directory, other files (a licence, a readme) may lie beside the data.
+            None if is_directory => num_unknown += 1,
+            None => return Err(Error::UnknownFormat { name: source.name.clone(), path }),
+        }
+    }
+    if num_unknown > 0 {
+        progress.message(&format!(
+            "source `{}`: left out {num_unknown} files of `{}` whose names tell no format",
+            source.name,
+            source.path.display()
+        ));
+    }
+    if files.is_empty() { Err(no_files()) } else { Ok(files) }
+}
+
+fn resolve(format: Format, path: &Path) -> Option<ResolvedFormat> {
+    match format {
+        Format::Text => Some(ResolvedFormat::Text),
+        Format::Jsonl => Some(ResolvedFormat::Jsonl),
+        Format::Parquet => Some(ResolvedFormat::Parquet),
+        Format::Tokens => Some(ResolvedFormat::Tokens),
+        Format::Auto => {
+            let name = path.file_name()?.to_str()?.to_lowercase();
+            let name = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(&name);
+            match Path::new(name).extension()?.to_str()? {
+                "txt" | "text" | "md" => Some(ResolvedFormat::Text),
+                "jsonl" | "ndjson" => Some(ResolvedFormat::Jsonl),
+                "parquet" => Some(ResolvedFormat::Parquet),
+                "npy" | "bin" => Some(ResolvedFormat::Tokens),
+                _ => None,
+            }
+        }
+    }
+}
+
+/// All files below `directory`.
+fn walk(directory: &Path, paths: &mut Vec<PathBuf>) -> Result<(), Error> {
+    let entries = std::fs::read_dir(directory).map_err(|cause| Error::io("list", directory, cause))?;
+    for entry in entries {
+        let entry = entry.map_err(|cause| Error::io("list", directory, cause))?;
+        let path = entry.path();
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let kind = entry.file_type().map_err(|cause| Error::io("read", &path, cause))?;
+        if kind.is_dir() {
+            walk(&path, paths)?;
+        } else if path.is_file() {
+            // Also a link to a file; a link to a directory is not followed, since it may lead in a circle.
+            paths.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// The glob library lends its error; ours own theirs.
+fn io_copy(error: &std::io::Error) -> std::io::Error {
+    std::io::Error::new(error.kind(), error.to_string())
+}

@@ -1,0 +1,103 @@
+//! `integrity.json`: what a directory's files were when they were written.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::hash::hash_file;
+use crate::{Error, atomic};
+
+/// Its name. It is written last, so a directory that has it is complete.
+pub(super) const FILE_NAME: &str = "integrity.json";
+
+/// What a damaged file should have been.
+pub(crate) const CHECKPOINT: &str = "part of its checkpoint";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Integrity {
+    format_version: u32,
+    /// By path below the directory, with `/` between its parts.
+    files: BTreeMap<String, FileState>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileState {
+    bytes: u64,
+    blake3: String,
+}
+
+const FORMAT_VERSION: u32 = 1;
+
+/// Hashes every file below `directory` and writes them down.
+pub(super) fn seal(directory: &Path) -> Result<(), Error> {
+    let mut files = BTreeMap::new();
+    collect(directory, "", &mut files)?;
+    let integrity = Integrity { format_version: FORMAT_VERSION, files };
+    let mut text = serde_json::to_vec_pretty(&integrity).expect("names and numbers are JSON");
+    text.push(b'\n');
+    atomic::write(&directory.join(FILE_NAME), &text)
+}
+
+/// Hashes the files of a checkpoint again and compares. Files that were added since do not matter.
+///
+/// # Errors
+/// [`Error::Damaged`], naming the first file (in order of name) that is missing or changed, or `integrity.json`
+/// itself where it cannot be read; [`Error::Io`].
+pub fn verify_directory(directory: &Path) -> Result<(), Error> {
+    let path = directory.join(FILE_NAME);
+    let text = fs::read(&path).map_err(|cause| Error::io("read", &path, cause))?;
+    let damaged = |path: PathBuf, problem| Error::Damaged { path, what: CHECKPOINT, problem };
+    let integrity: Integrity =
+        serde_json::from_slice(&text).map_err(|error| damaged(path.clone(), error.to_string()))?;
+    if integrity.format_version != FORMAT_VERSION {
+        return Err(Error::FormatVersion {
+            path,
+            found: integrity.format_version,
+            supported: FORMAT_VERSION,
+        });
+    }
+    for (name, state) in &integrity.files {
+        let file = directory.join(name);
+        let bytes = match file.metadata() {
+            Ok(metadata) => metadata.len(),
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+                return Err(damaged(file, "it is missing".into()));
+            }
+            Err(cause) => return Err(Error::io("read", file, cause)),
+        };
+        if bytes != state.bytes {
+            return Err(damaged(file, format!("it had {} bytes when written and has {bytes}", state.bytes)));
+        }
+        let hash = hash_file(&file)?;
+        if hash != state.blake3 {
+            let problem =
+                format!("its content has changed since it was written (BLAKE3 {hash}, was {})", state.blake3);
+            return Err(damaged(file, problem));
+        }
+    }
+    Ok(())
+}
+
+fn collect(directory: &Path, prefix: &str, files: &mut BTreeMap<String, FileState>) -> Result<(), Error> {
+    let list = |cause| Error::io("list", directory, cause);
+    for entry in fs::read_dir(directory).map_err(list)? {
+        let entry = entry.map_err(list)?;
+        let path = entry.path();
+        let Ok(name) = entry.file_name().into_string() else {
+            let cause = std::io::Error::new(std::io::ErrorKind::InvalidFilename, "its name is not UTF-8");
+            return Err(Error::io("list", path, cause));
+        };
+        let name = format!("{prefix}{name}");
+        let metadata = path.metadata().map_err(|cause| Error::io("read", &path, cause))?;
+        if metadata.is_dir() {
+            collect(&path, &format!("{name}/"), files)?;
+        } else {
+            files.insert(name, FileState { bytes: metadata.len(), blake3: hash_file(&path)? });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,16 @@
+//! A run's directory and its checkpoints.
+//!
+//! ```text
+//! <run>/.lock                           held by the process that writes here
+//! <run>/checkpoints/step-00000100/      whole or absent; the content is the caller's
+//! <run>/checkpoints/step-00000100/integrity.json    size and BLAKE3 of every other file
+//! ```
+//!
+//! A kill or a full disk at any moment leaves every checkpoint that was there before as it was.
+
+mod integrity;
+mod run;
+
+pub(crate) use integrity::CHECKPOINT;
+pub use integrity::verify_directory;
+pub use run::{Checkpoint, Keep, RunDirectory, checkpoints_of};

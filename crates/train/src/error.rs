@@ -1,0 +1,179 @@
+//! What can go wrong between settings and a trained model.
+
+use std::path::PathBuf;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Of reading or writing files.
+    #[error(transparent)]
+    Store(#[from] remit_store::Error),
+    /// Of token stores.
+    #[error(transparent)]
+    Corpus(#[from] remit_corpus::Error),
+    /// Of checkpoints.
+    #[error(transparent)]
+    Model(#[from] remit_model::Error),
+    /// Of objectives.
+    #[error(transparent)]
+    Objective(#[from] remit_objective::Error),
+    /// Of optimisers and schedules.
+    #[error(transparent)]
+    Optim(#[from] remit_optim::Error),
+    /// A setting that is missing or makes no sense.
+    #[error("`{stage}.{key}` {problem}")]
+    Setting {
+        /// The recipe's table.
+        stage: &'static str,
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A window that the model does not allow.
+    #[error("windows of {window} predictions are longer than the {max_length} positions that `{}` allows (`max_position_embeddings`)", .model.display())]
+    WindowTooLong {
+        /// `data.window`.
+        window: usize,
+        /// The model's limit.
+        max_length: usize,
+        /// The checkpoint, or `[model]`.
+        model: PathBuf,
+    },
+    /// A token store has ids that the model has no embedding for.
+    #[error("token store `{}` has a vocabulary of {store_vocab}, the model `{}` one of {model_vocab}", .store.display(), .model.display())]
+    Vocabulary {
+        /// The token store.
+        store: PathBuf,
+        /// Its vocabulary.
+        store_vocab: u32,
+        /// The checkpoint.
+        model: PathBuf,
+        /// Its vocabulary.
+        model_vocab: usize,
+    },
+    /// A checkpoint was made with another tokenizer than the token store.
+    #[error("the {role} `{}` has another tokenizer than token store `{}`: {model_hash:.12} instead of {store_hash:.12}", .model.display(), .store.display())]
+    Tokenizer {
+        /// "learner" or "reference".
+        role: &'static str,
+        /// The checkpoint.
+        model: PathBuf,
+        /// Its tokenizer.
+        model_hash: String,
+        /// The token store.
+        store: PathBuf,
+        /// Its tokenizer.
+        store_hash: String,
+    },
+    /// A token store without a window.
+    #[error("token store `{}` has no window: it holds {tokens} tokens", .store.display())]
+    NoWindows {
+        /// The token store.
+        store: PathBuf,
+        /// Its size.
+        tokens: u64,
+    },
+    /// A run directory without a checkpoint where one is to start from.
+    #[error("`{}` is neither a checkpoint nor a run with one", .path.display())]
+    NoCheckpoint {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// `moments = "keep"` with a checkpoint that has none.
+    #[error("`{}` holds no optimiser state to keep", .checkpoint.display())]
+    NoMoments {
+        /// The checkpoint.
+        checkpoint: PathBuf,
+    },
+    /// A run directory that was begun with other settings.
+    #[error("run `{}` was begun with other settings: {}", .run.display(), .differences.join(", "))]
+    OtherSettings {
+        /// The run directory.
+        run: PathBuf,
+        /// `key: old -> new`.
+        differences: Vec<String>,
+    },
+    /// State beside a checkpoint that cannot be read.
+    #[error("`{}` is not what a run leaves there: {problem}", .path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A loss that is not finite. The parameters are as they were before the step.
+    #[error(
+        "step {step}: the loss of window {window} (source `{source_name}`) is not finite; nothing was updated"
+    )]
+    LossNotFinite {
+        /// The step, counted from 1.
+        step: u64,
+        /// The window's index in the token store's layout.
+        window: u64,
+        /// The source it comes from.
+        source_name: String,
+    },
+    /// A gradient that is not finite. The parameters are as they were before the step.
+    #[error("step {step}: the gradient of windows {windows:?} is not finite; nothing was updated")]
+    GradientNotFinite {
+        /// The step, counted from 1.
+        step: u64,
+        /// The windows of the step.
+        windows: Vec<u64>,
+    },
+    /// The learner has lost its mind on held-out text.
+    #[error("step {step}: the loss of held-out `{store}` is not finite")]
+    HeldOutNotFinite {
+        /// The step after which it was evaluated.
+        step: u64,
+        /// The held-out store.
+        store: String,
+    },
+    /// Two models that are to be compared do not fit.
+    #[error("the learner has a vocabulary of {learner}, the reference one of {reference}")]
+    VocabulariesDiffer {
+        /// The learner's.
+        learner: usize,
+        /// The reference's.
+        reference: usize,
+    },
+    /// A sequence without a prediction.
+    #[error("sequence {index} has {length} tokens, and a prediction takes two")]
+    TooShort {
+        /// Its place.
+        index: usize,
+        /// Its tokens.
+        length: usize,
+    },
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Error::Store(error) => return error.hint(),
+            Error::Corpus(error) => return error.hint(),
+            Error::Model(error) => return error.hint(),
+            Error::Objective(error) => return error.hint(),
+            Error::Optim(error) => return error.hint(),
+            Error::Setting { .. } => "`--dry-run` shows all settings as they are resolved".into(),
+            Error::WindowTooLong { max_length, .. } => format!("set `data.window` to {max_length} or less"),
+            Error::Vocabulary { .. } => "prepare the corpus with the model's own tokenizer".into(),
+            Error::Tokenizer { role: "reference", .. } => {
+                "log-probabilities can be compared token by token only where both models have the same tokenizer; prepare the corpus with it".into()
+            }
+            Error::Tokenizer { .. } => "prepare the corpus again with the model's `tokenizer.json`".into(),
+            Error::NoWindows { .. } => "a source needs at least two tokens".into(),
+            Error::NoCheckpoint { .. } => "give a directory with `config.json`, or a run directory whose run has saved a checkpoint".into(),
+            Error::NoMoments { .. } => "set `moments = \"reset\"` to begin with fresh ones".into(),
+            Error::OtherSettings { .. } => "use another run directory, or put the settings back to go on".into(),
+            Error::State { .. } => "start from another checkpoint".into(),
+            Error::LossNotFinite { .. } | Error::GradientNotFinite { .. } | Error::HeldOutNotFinite { .. } => {
+                "a lower learning rate, longer warm-up or a smaller `clip_norm` helps when training diverges; the same command again goes on from the last checkpoint".into()
+            }
+            Error::VocabulariesDiffer { .. } => "both models must share one tokenizer".into(),
+            Error::TooShort { .. } => return None,
+        })
+    }
+}

@@ -1,0 +1,60 @@
+//! The reference's log-probabilities: from its own forward pass, from a score store, or none.
+
+use crate::Error;
+use crate::step::input;
+use remit_batch::Batch;
+use remit_kernels::head::Scratch;
+use remit_model::{Decoder, Keep, Workspace};
+use remit_store::scores::ScoreStore;
+
+/// Where the reference's log-probabilities come from.
+#[derive(Debug)]
+pub enum Reference {
+    /// The objective needs none.
+    None,
+    /// Computed beside the learner, one forward pass a token.
+    Online(Box<Online>),
+    /// Read from a score store.
+    Scored(ScoreStore),
+}
+
+/// A frozen model with its buffers.
+#[derive(Debug)]
+pub struct Online {
+    model: Decoder,
+    workspace: Workspace,
+    scratch: Scratch,
+}
+
+impl Online {
+    /// For batches of up to `rows` predictions in windows of up to `length`.
+    pub fn new(mut model: Decoder, rows: usize, length: usize) -> Result<Online, Error> {
+        model.allow_length(length)?;
+        let workspace = Workspace::new(model.architecture(), rows, Keep::Nothing);
+        Ok(Online { model, workspace, scratch: Scratch::default() })
+    }
+
+    /// The log-probability of every target, `[W, T]`.
+    pub fn log_probs(&mut self, batch: &Batch) -> Vec<f32> {
+        let hidden = self.model.forward(input(batch), &mut self.workspace);
+        let head = self.model.head();
+        head.log_probs(hidden, self.model.head_parameters(), &batch.targets, &mut self.scratch).log_probs
+    }
+}
+
+impl Reference {
+    /// The log-probability of every target of the batch, `[W, T]`.
+    pub fn log_probs(&mut self, batch: &Batch) -> Result<Option<Vec<f32>>, Error> {
+        match self {
+            Reference::None => Ok(None),
+            Reference::Online(online) => Ok(Some(online.log_probs(batch))),
+            Reference::Scored(store) => {
+                let mut scores = vec![0.0; batch.num_predictions()];
+                for (&window, scores) in batch.indices.iter().zip(scores.chunks_mut(batch.length)) {
+                    store.scores(window, scores)?;
+                }
+                Ok(Some(scores))
+            }
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Settings of a training run, as a recipe's `[pretrain]` or `[midtrain]` table writes them.
+
+use crate::Error;
+use remit_corpus::{Mixture, Share};
+use remit_kernels::Precision;
+use remit_model::families::llama;
+use remit_objective::Objective;
+use remit_optim::schedule::Kind;
+use remit_optim::{AdamW, Schedule, WeightDecayRule};
+use remit_store::tensors::FileDtype;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Which stage of the pipeline a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// From random parameters or a checkpoint, next-token prediction, learning rate constant after warm-up.
+    Pretrain,
+    /// From the pre-mid checkpoint, any objective, learning rate decaying to zero.
+    Midtrain,
+}
+
+impl Stage {
+    /// The verb and the recipe's table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Pretrain => "pretrain",
+            Stage::Midtrain => "midtrain",
+        }
+    }
+
+    /// The schedule where nothing is said.
+    fn schedule(self) -> Schedule {
+        match self {
+            Stage::Pretrain => {
+                Schedule { kind: Kind::Constant, warmup_fraction: Some(0.02), ..Schedule::default() }
+            }
+            Stage::Midtrain => Schedule { kind: Kind::Linear, ..Schedule::default() },
+        }
+    }
+}
+
+/// Settings of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The run directory.
+    pub run: PathBuf,
+    /// Decides fresh parameters and the order of windows.
+    pub seed: u64,
+    /// A checkpoint, or a run directory whose latest checkpoint is meant, to start from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathBuf>,
+    /// What becomes of the optimiser's moments in `from`.
+    pub moments: Moments,
+    /// Length of the run in optimiser steps; give one of `steps`, `tokens` and `epochs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// Length of the run in predictions, rounded up to whole steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// Length of the run in passes over the data, rounded up to whole steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<f64>,
+    /// Arithmetic of matrix products. Parameters, gradients and sums are float32 in any case.
+    pub precision: Precision,
+    /// Keep only the inputs of blocks and make the rest again in the backward pass: less memory, more time.
+    pub recompute: bool,
+    /// Bound of the gradient's global norm; 0 for none.
+    pub clip_norm: f64,
+    /// Factor of the mean squared logarithm of the softmax denominator; 0 for none.
+    pub z_loss: f64,
+    /// The model to begin with where there is no `from`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<Model>,
+    /// What is trained on.
+    pub data: Data,
+    /// What is minimised.
+    pub objective: Objective,
+    /// Where the reference's log-probabilities come from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<ReferenceSettings>,
+    /// The optimiser.
+    pub optimizer: AdamW,
+    /// Which parameters decay.
+    pub decay: WeightDecayRule,
+    /// The learning rate over time; the stage's own where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// Evaluation on held-out text.
+    pub held_out: HeldOut,
+    /// When and how checkpoints are written.
+    pub checkpoints: Checkpoints,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            run: PathBuf::new(),
+            seed: 1,
+            from: None,
+            moments: Moments::Auto,
+            steps: None,
+            tokens: None,
+            epochs: None,
+            precision: Precision::F32,
+            recompute: false,
+            clip_norm: 1.0,
+            z_loss: 0.0,
+            model: None,
+            data: Data::default(),
+            objective: Objective::Ntp,
+            reference: None,
+            optimizer: AdamW::new(3e-4),
+            decay: WeightDecayRule::default(),
+            schedule: None,
+            held_out: HeldOut::default(),
+            checkpoints: Checkpoints::default(),
+        }
+    }
+}
+
+/// What becomes of the optimiser's moments in the checkpoint that a run starts from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Moments {
+    /// Kept where the checkpoint has them; the run says which.
+    #[default]
+    Auto,
+    /// Kept; a checkpoint without them is an error.
+    Keep,
+    /// Begun anew.
+    Reset,
+}
+
+/// A fresh model; vocabulary and end token come from the token store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "family", rename_all = "lowercase")]
+pub enum Model {
+    /// See [`llama::config::Settings`].
+    Llama(llama::config::Settings),
+}
+
+/// What is trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Data {
+    /// A token store.
+    pub tokens: PathBuf,
+    /// Predictions a window.
+    pub window: usize,
+    /// Windows an optimiser step.
+    pub batch_windows: usize,
+    /// Windows a forward pass; 0 for all of the step at once. The result does not depend on it beyond rounding.
+    pub micro_batch_windows: usize,
+    /// Whether the documents of a window are hidden from one another.
+    pub mask_documents: bool,
+    /// Shares of the sources, where they differ from those of the token store.
+    pub mixture: BTreeMap<String, Share>,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Data {
+            tokens: PathBuf::new(),
+            window: 256,
+            batch_windows: 8,
+            micro_batch_windows: 0,
+            mask_documents: true,
+            mixture: BTreeMap::new(),
+        }
+    }
+}
+
+impl Data {
+    /// Windows a forward pass.
+    pub fn micro_batch(&self) -> usize {
+        if self.micro_batch_windows == 0 {
+            self.batch_windows
+        } else {
+            self.micro_batch_windows.min(self.batch_windows)
+        }
+    }
+
+    pub(crate) fn mixture(&self) -> Mixture {
+        Mixture { sources: self.mixture.clone() }
+    }
+}
+
+/// Where the reference's log-probabilities come from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReferenceSettings {
+    /// The reference: a checkpoint or a run directory.
+    pub checkpoint: PathBuf,
+    /// A score store of this reference; without one the reference runs beside the learner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scores: Option<PathBuf>,
+}
+
+/// Evaluation on held-out text: mean loss in nats a token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HeldOut {
+    /// Steps between evaluations; one at the start and one at the end there is always. 0 for only those.
+    pub every: u64,
+    /// Windows of each store, from its beginning; 0 for all.
+    pub windows: u64,
+    /// Token stores by the name they have in metrics.
+    pub stores: BTreeMap<String, PathBuf>,
+}
+
+impl Default for HeldOut {
+    fn default() -> Self {
+        HeldOut { every: 0, windows: 64, stores: BTreeMap::new() }
+    }
+}
+
+/// When and how checkpoints are written. The last step always writes one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Checkpoints {
+    /// Steps between checkpoints that stay; 0 for none but the last.
+    pub permanent_every: u64,
+    /// Steps between checkpoints that exist to resume from; 0 for none.
+    pub ephemeral_every: u64,
+    /// How many of the newest checkpoints stay whatever they are.
+    pub keep_last: usize,
+    /// Numbers in `model.safetensors`. Resuming is exact in any case.
+    pub dtype: Dtype,
+    /// Bytes after which a further `model-0000i-of-0000n.safetensors` is begun; 0 for one file.
+    pub max_shard_bytes: u64,
+}
+
+impl Default for Checkpoints {
+    fn default() -> Self {
+        Checkpoints {
+            permanent_every: 0,
+            ephemeral_every: 100,
+            keep_last: 1,
+            dtype: Dtype::F32,
+            max_shard_bytes: 0,
+        }
+    }
+}
+
+/// Numbers in files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// float32.
+    #[default]
+    F32,
+    /// bfloat16.
+    Bf16,
+}
+
+impl From<Dtype> for FileDtype {
+    fn from(dtype: Dtype) -> FileDtype {
+        match dtype {
+            Dtype::F32 => FileDtype::F32,
+            Dtype::Bf16 => FileDtype::Bf16,
+        }
+    }
+}
+
+impl Settings {
+    /// Fills in what the stage decides where the settings are silent.
+    pub fn complete(&mut self, stage: Stage) {
+        self.schedule.get_or_insert_with(|| stage.schedule());
+    }
+
+    /// The schedule, after [`Settings::complete`].
+    pub(crate) fn schedule(&self) -> &Schedule {
+        self.schedule.as_ref().expect("`complete` comes before a run")
+    }
+
+    /// Checks what can be checked without opening a file.
+    pub fn validate(&self, stage: Stage) -> Result<(), Error> {
+        let wrong = |key: &str, problem: &str| {
+            Err(Error::Setting { stage: stage.name(), key: key.into(), problem: problem.into() })
+        };
+        if self.run.as_os_str().is_empty() {
+            return wrong("run", "is missing: it names the run directory");
+        }
+        if self.data.tokens.as_os_str().is_empty() {
+            return wrong("data.tokens", "is missing: it names a token store");
+        }
+        if self.data.window == 0 {
+            return wrong("data.window", "is 0, but a window has at least one prediction");
+        }
+        if self.data.batch_windows == 0 {
+            return wrong("data.batch_windows", "is 0, but a step has at least one window");
+        }
+        let lengths = [self.steps.is_some(), self.tokens.is_some(), self.epochs.is_some()];
+        if lengths.iter().filter(|given| **given).count() != 1 {
+            return wrong("steps", "is the length of the run: give one of `steps`, `tokens` and `epochs`");
+        }
+        if self.steps == Some(0)
+            || self.tokens == Some(0)
+            || self.epochs.is_some_and(|epochs| !(epochs > 0.0 && epochs.is_finite()))
+        {
+            return wrong("steps", "must be more than nothing, as must `tokens` and `epochs`");
+        }
+        if !(self.clip_norm >= 0.0 && self.clip_norm.is_finite()) {
+            return wrong("clip_norm", "must be a finite number, 0 or more");
+        }
+        if !(self.z_loss >= 0.0 && self.z_loss.is_finite()) {
+            return wrong("z_loss", "must be a finite number, 0 or more");
+        }
+        match (stage, &self.from, &self.model) {
+            (_, None, None) if stage == Stage::Pretrain => {
+                return wrong("model", "is missing: give `model` for a fresh one or `from` for a checkpoint");
+            }
+            (_, Some(_), Some(_)) => return wrong("model", "is given beside `from`, which brings its own"),
+            (Stage::Midtrain, None, _) => {
+                return wrong("from", "is missing: it names the pre-mid checkpoint or the run that made it");
+            }
+            _ => {}
+        }
+        if stage == Stage::Pretrain && self.objective != Objective::Ntp {
+            return wrong("objective", "is `ntp` in pre-training; token weights belong to `midtrain`");
+        }
+        if self.reference.as_ref().is_some_and(|reference| reference.checkpoint.as_os_str().is_empty()) {
+            return wrong(
+                "reference.checkpoint",
+                "is missing: it names the reference, also where its scores are stored",
+            );
+        }
+        self.optimizer.validate()?;
+        self.objective.validate(self.reference.is_some())?;
+        Ok(())
+    }
+}

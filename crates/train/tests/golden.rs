@@ -1,0 +1,203 @@
+//! The whole step against PyTorch's recorded values: weights, loss, gradients by name, five AdamW steps.
+
+use remit_batch::Window;
+use remit_model::Decoder;
+use remit_objective::{Objective, Weighting};
+use remit_optim::AdamW;
+use remit_store::tensors::TensorFile;
+use remit_train::reference::{Online, Reference};
+use remit_train::settings::Settings;
+use remit_train::step::{Moments, Trainer};
+use remit_train::weigh;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+const FAMILIES: [&str; 2] = ["llama", "llama3"];
+
+fn golden(family: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(family)
+}
+
+fn json(family: &str) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(golden(family).join("golden.json")).expect("a file"))
+        .expect("JSON")
+}
+
+fn open(family: &str, model: &str) -> Decoder {
+    Decoder::open(&golden(family).join(model)).expect("a golden checkpoint")
+}
+
+fn read(file: &TensorFile, name: &str) -> Vec<f32> {
+    let mut values = vec![0.0; file.info(name).expect("a golden tensor").shape.iter().product()];
+    file.read_f32(name, &mut values).expect("golden values");
+    values
+}
+
+fn sequences(family: &str) -> Vec<Vec<u32>> {
+    let file = TensorFile::open(&golden(family).join("forward.safetensors")).expect("a file");
+    let ids: Vec<u32> = file
+        .bytes("input_ids")
+        .expect("ids")
+        .chunks(8)
+        .map(|b| i64::from_le_bytes(b.try_into().expect("eight bytes")) as u32)
+        .collect();
+    ids.chunks(49).map(<[u32]>::to_vec).collect()
+}
+
+fn windows(family: &str) -> Vec<Window> {
+    let window = |(index, tokens)| Window { index, tokens, mask: vec![true; 48], documents: vec![0; 48] };
+    (0..).zip(sequences(family)).map(window).collect()
+}
+
+fn close(what: &str, got: f64, want: &Value, tolerance: f64) {
+    let want = want.as_f64().unwrap_or_else(|| panic!("{what} is recorded"));
+    assert!((got / want - 1.0).abs() <= tolerance, "{what}: {got} instead of {want}");
+}
+
+fn trainer(family: &str, objective: Objective, micro_batch: usize, recompute: bool) -> Trainer {
+    let mut settings = Settings { objective, recompute, optimizer: AdamW::new(1e-3), ..Settings::default() };
+    settings.data.window = 48;
+    settings.data.batch_windows = 3;
+    settings.data.micro_batch_windows = micro_batch;
+    settings.data.mask_documents = false;
+    let learner = open(family, "learner");
+    let reference = Online::new(open(family, "reference"), micro_batch * 48, 48).expect("short windows");
+    let moments = Moments::zero(learner.parameters.len());
+    Trainer::new(learner, moments, Reference::Online(Box::new(reference)), &settings).expect("a trainer")
+}
+
+fn remit() -> Objective {
+    Objective::Weighted(Weighting::default())
+}
+
+#[test]
+fn weights_and_losses() {
+    for family in FAMILIES {
+        let file = TensorFile::open(&golden(family).join("forward.safetensors")).expect("a file");
+        let (weighed, summary) =
+            weigh(open(family, "learner"), open(family, "reference"), &remit(), &sequences(family))
+                .expect("weighed");
+        for (name, tolerance, stream) in [
+            ("logp_learner", 1e-5, weighed.iter().flat_map(|w| w.learner.clone()).collect::<Vec<_>>()),
+            ("logp_reference", 1e-5, weighed.iter().flat_map(|w| w.reference.clone()).collect()),
+            ("delta", 1e-4, weighed.iter().flat_map(|w| w.delta.clone()).collect()),
+            ("weights", 1e-5, weighed.iter().flat_map(|w| w.weights.clone()).collect()),
+        ] {
+            let want = read(&file, name);
+            let largest = want.iter().fold(0f32, |a, b| a.max(b.abs()));
+            assert_eq!(stream.len(), want.len());
+            for (i, (got, want)) in stream.iter().zip(&want).enumerate() {
+                assert!(
+                    (got - want).abs() <= tolerance * largest,
+                    "{family} {name}[{i}]: {got} instead of {want}"
+                );
+            }
+        }
+        let json = json(family);
+        close("ntp_loss", summary.ntp_loss, &json["ntp_loss"], 1e-5);
+        close("remit_loss", summary.weighted_loss, &json["remit_loss"], 1e-5);
+        close("mean_weight", summary.mean_weight, &json["mean_weight"], 1e-5);
+        close("clipped_low", summary.clipped_low, &json["clipped_low"], 1e-6);
+        close("clipped_high", summary.clipped_high, &json["clipped_high"], 1e-6);
+    }
+}
+
+#[test]
+fn gradients_by_name() {
+    for family in FAMILIES {
+        let file = TensorFile::open(&golden(family).join("grad_remit.safetensors")).expect("a file");
+        for (micro_batch, recompute) in [(3, false), (1, false), (2, true)] {
+            let mut trainer = trainer(family, remit(), micro_batch, recompute);
+            trainer.differentiate(&windows(family)).expect("finite");
+            let entries = trainer.learner.layout().entries();
+            assert_eq!(entries.len(), file.names().len(), "{family}: every parameter has a gradient");
+            for entry in entries {
+                let (got, want) = (&trainer.gradients()[entry.range.clone()], read(&file, &entry.name));
+                let norm = |values: &mut dyn Iterator<Item = f32>| {
+                    values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt()
+                };
+                let off =
+                    norm(&mut got.iter().zip(&want).map(|(a, b)| a - b)) / norm(&mut want.iter().copied());
+                assert!(
+                    off < 1e-4,
+                    "{family} {} in micro-batches of {micro_batch}: off by {off}",
+                    entry.name
+                );
+            }
+        }
+        let mut trainer = trainer(family, Objective::Ntp, 3, false);
+        trainer.differentiate(&windows(family)).expect("finite");
+        for entry in trainer.learner.layout().entries() {
+            let norm = trainer.gradients()[entry.range.clone()]
+                .iter()
+                .map(|v| f64::from(*v).powi(2))
+                .sum::<f64>()
+                .sqrt();
+            close(&entry.name, norm, &json(family)["grad_ntp_norms"][&entry.name], 1e-4);
+        }
+    }
+}
+
+#[test]
+fn five_adamw_steps() {
+    for family in FAMILIES {
+        for micro_batch in [3, 1] {
+            let mut trainer = trainer(family, remit(), micro_batch, false);
+            let json = json(family);
+            let steps = json["adamw"]["steps"].as_array().expect("steps");
+            assert_eq!(steps.len(), 5);
+            for step in steps {
+                let outcome = trainer.step(&windows(family), 1e-3).expect("finite");
+                close("loss", outcome.summary.weighted_loss, &step["loss"], 1e-4);
+                close("ntp_loss", outcome.summary.ntp_loss, &step["ntp_loss"], 1e-4);
+                close("grad_norm", outcome.gradient_norm, &step["grad_norm"], 1e-3);
+                close("mean_weight", outcome.summary.mean_weight, &step["mean_weight"], 1e-4);
+            }
+        }
+    }
+}
+
+/// Rules that weigh the batch as a whole give the same step in one micro-batch and in three.
+#[test]
+fn batch_wide_rules_survey_first() {
+    use remit_objective::weighting::Center;
+    for objective in [
+        Objective::Selection(remit_objective::Selection::default()),
+        Objective::Weighted(Weighting { center: Center::Batch, ..Weighting::default() }),
+        Objective::Weighted(Weighting {
+            center: Center::Batch,
+            stop_gradient: false,
+            ..Weighting::default()
+        }),
+    ] {
+        let [one, three] = [3, 1].map(|micro_batch| {
+            let mut trainer = trainer("llama", objective.clone(), micro_batch, false);
+            let (summary, _) = trainer.differentiate(&windows("llama")).expect("finite");
+            (summary, trainer.gradients().to_vec())
+        });
+        assert!((one.0.weighted_loss / three.0.weighted_loss - 1.0).abs() < 1e-6);
+        assert_eq!(one.0.tokens, three.0.tokens);
+        let largest = one.1.iter().fold(0f32, |a, b| a.max(b.abs()));
+        assert!(one.1.iter().zip(&three.1).all(|(a, b)| (a - b).abs() < 1e-5 * largest));
+    }
+}
+
+#[test]
+fn equal_models_and_epsilon_zero_are_next_token_prediction_bit_for_bit() {
+    let gradient = |objective: Objective, reference: &str| {
+        let mut settings = Settings { objective, ..Settings::default() };
+        (settings.data.window, settings.data.batch_windows, settings.data.mask_documents) = (48, 3, false);
+        let learner = open("llama", "learner");
+        let moments = Moments::zero(learner.parameters.len());
+        let reference =
+            Reference::Online(Box::new(Online::new(open("llama", reference), 144, 48).expect("short")));
+        let mut trainer = Trainer::new(learner, moments, reference, &settings).expect("a trainer");
+        trainer.differentiate(&windows("llama")).expect("finite");
+        trainer.gradients().to_vec()
+    };
+    let ntp = gradient(Objective::Ntp, "reference");
+    assert_eq!(ntp, gradient(remit(), "learner"));
+    let zero = Weighting { epsilon_low: 0.0, epsilon_high: 0.0, ..Weighting::default() };
+    assert_eq!(ntp, gradient(Objective::Weighted(zero), "reference"));
+    assert_ne!(ntp, gradient(remit(), "reference"));
+}
