@@ -3,6 +3,8 @@
 //! No mathematics lives here. `settings` turns a recipe file and the command line into typed settings, `progress`
 //! shows how far a long stage has come, `render` is the only place that words, tables and colours are printed from.
 
+pub mod args;
+pub mod commands;
 pub mod progress;
 pub mod render;
 pub mod settings;

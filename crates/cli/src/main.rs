@@ -1,2 +1,7 @@
 //! The `remit` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    remit_cli::args::main(std::env::args_os())
+}

@@ -10,6 +10,7 @@
 pub mod generate;
 
 mod error;
+mod hash;
 mod order;
 mod prepare;
 mod progress;

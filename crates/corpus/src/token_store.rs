@@ -8,6 +8,7 @@ use std::sync::Arc;
 use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
+use crate::hash::hash_file;
 use crate::tokenizer::TOKENIZER_FILE;
 use crate::{Error, Skipped, Tokenizer};
 
@@ -335,12 +336,6 @@ impl Manifest {
 /// blake3 over what makes two stores interchangeable: the tokens, the documents, where sources part, and how to read
 /// them. Weights and repeats are left out: they say how often a window is drawn, not what is in it.
 pub(crate) fn content_hash(manifest: &Manifest, directory: &Path) -> Result<String, Error> {
-    let file_hash = |name: &str| {
-        let path = directory.join(name);
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_mmap_rayon(&path).map_err(|cause| Error::io("read", &path, cause))?;
-        Ok::<_, Error>(hasher.finalize().to_hex().to_string())
-    };
     let sources: Vec<_> = manifest
         .sources
         .iter()
@@ -354,8 +349,8 @@ pub(crate) fn content_hash(manifest: &Manifest, directory: &Path) -> Result<Stri
         "dtype": manifest.dtype,
         "eos": manifest.eos,
         "sources": sources,
-        "tokens": file_hash(TOKENS_FILE)?,
-        "documents": file_hash(DOCUMENTS_FILE)?,
+        "tokens": hash_file(&directory.join(TOKENS_FILE))?,
+        "documents": hash_file(&directory.join(DOCUMENTS_FILE))?,
     });
     Ok(blake3::hash(facts.to_string().as_bytes()).to_hex().to_string())
 }

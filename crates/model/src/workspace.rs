@@ -1,7 +1,6 @@
 //! The buffers of forward and backward passes, made once and used for every step.
 
 use crate::Architecture;
-use remit_kernels::head;
 
 /// What a forward pass keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +62,6 @@ pub struct Workspace {
     pub(crate) final_inverse: Vec<f32>,
     /// `[N, D]`, what the head reads.
     pub(crate) hidden: Vec<f32>,
-    /// The head's buffer.
-    pub head: head::Scratch,
 }
 
 impl Workspace {
@@ -97,7 +94,6 @@ impl Workspace {
             },
             final_inverse: zeros(1),
             hidden: zeros(width),
-            head: head::Scratch::default(),
         }
     }
 

@@ -21,7 +21,7 @@ mod weigh;
 
 pub use error::Error;
 pub use plan::{Memory, Plan, locate_checkpoint};
-pub use run::{Observer, Silent, Summary, run};
+pub use run::{Observer, Silent, Summary, read_summary, run};
 pub use score::{ScoreObserver, ScorePlan, ScoreSettings, score};
 pub use settings::{Settings, Stage};
 pub use weigh::{Weighed, weigh};

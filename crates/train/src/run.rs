@@ -4,13 +4,13 @@ use crate::metrics::{EvalRecord, MetricsLog, Record, StepRecord, StepTiming, Wei
 use crate::plan::Plan;
 use crate::reference::{Online, Reference};
 use crate::resume::{self, Progress};
-use crate::settings::{Moments as MomentsChoice, Settings};
+use crate::settings::{Checkpoints, Moments as MomentsChoice, Settings};
 use crate::step::{Moments, Outcome, Refusal, Trainer};
 use crate::{Error, held_out};
 use remit_model::Decoder;
 use remit_objective::Objective;
 use remit_store::atomic;
-use remit_store::checkpoint::{Keep, RunDirectory};
+use remit_store::checkpoint::{Keep, RunDirectory, checkpoints_of};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -58,8 +58,11 @@ pub fn run(mut plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error
     let directory = RunDirectory::open_or_create(&plan.settings.run)?;
     check_settings(&plan, directory.path())?;
     let latest = directory.latest()?;
+    let keep = keep(&plan.settings.checkpoints);
     if let Some(checkpoint) = &latest {
         checkpoint.verify()?;
+        // A kill between a checkpoint and the removal of older ones leaves one too many.
+        directory.retain(keep)?;
         if checkpoint.step() >= plan.steps {
             return summary(directory.path(), plan.steps, checkpoint.path());
         }
@@ -93,8 +96,7 @@ pub fn run(mut plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error
             directory.save_checkpoint(progress.step, |path| {
                 resume::save(&trainer, &progress, settings, plan.windows.store(), plan.start.as_deref(), path)
             })?;
-            let every = (settings.permanent_every > 0).then_some(settings.permanent_every);
-            directory.retain(Keep { every, last: settings.keep_last })?;
+            directory.retain(keep)?;
         }
     }
     let checkpoint = directory.latest()?.expect("the last step saves a checkpoint");
@@ -231,6 +233,13 @@ fn reference(plan: &mut Plan) -> Result<Reference, Error> {
     Ok(Reference::Online(Box::new(Online::new(model, data.micro_batch() * data.window, data.window)?)))
 }
 
+fn keep(settings: &Checkpoints) -> Keep {
+    Keep {
+        every: (settings.permanent_every > 0).then_some(settings.permanent_every),
+        last: settings.keep_last,
+    }
+}
+
 fn due(step: u64, every: u64) -> bool {
     every > 0 && step.is_multiple_of(every)
 }
@@ -272,7 +281,14 @@ fn compare(prefix: &str, before: &toml::Table, now: &toml::Table, differences: &
     }
 }
 
-/// Reads the end of a run from its log.
+/// What a run has to show so far, from its log and its latest checkpoint.
+pub fn read_summary(run: &Path) -> Result<Summary, Error> {
+    match checkpoints_of(run)?.pop() {
+        Some(checkpoint) => summary(run, checkpoint.step(), checkpoint.path()),
+        None => Err(Error::NoCheckpoint { path: run.to_owned() }),
+    }
+}
+
 fn summary(run: &Path, steps: u64, checkpoint: &Path) -> Result<Summary, Error> {
     let path = run.join("metrics.jsonl");
     let text =

@@ -136,7 +136,7 @@ pub enum Moments {
 
 /// A fresh model; vocabulary and end token come from the token store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "family", rename_all = "lowercase")]
+#[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Model {
     /// See [`llama::config::Settings`].
     Llama(llama::config::Settings),

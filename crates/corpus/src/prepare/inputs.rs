@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Prepare, Vocabulary};
 use crate::Error;
+use crate::hash::hash_file;
 use crate::read::{ResolvedFormat, SourceFiles, Split, TokenDtype};
 use crate::token_store::FORMAT_VERSION;
 
@@ -61,13 +62,11 @@ impl Inputs {
         let read_source = |SourceFiles { source, files }: &SourceFiles| -> Result<InputSource, Error> {
             let mut read = Vec::with_capacity(files.len());
             for file in files {
-                let mut hasher = blake3::Hasher::new();
-                hasher.update_mmap_rayon(&file.path).map_err(|cause| Error::io("read", &file.path, cause))?;
                 read.push(InputFile {
                     name: file.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
                     format: file.format,
                     bytes: file.bytes,
-                    blake3: hasher.finalize().to_hex().to_string(),
+                    blake3: hash_file(&file.path)?,
                 });
             }
             Ok(InputSource {

@@ -53,14 +53,18 @@ pub(crate) fn cut(text: &[u8]) -> Option<usize> {
 }
 
 /// Cuts a document held in memory.
-pub(crate) fn cut_all(mut text: String) -> Vec<Piece> {
-    let mut pieces = Vec::new();
-    while let Some(at) = cut(text.as_bytes()) {
-        let rest = text.split_off(at);
-        pieces.push(Piece { content: Content::Text(text), first: pieces.is_empty(), last: false });
-        text = rest;
+pub(crate) fn cut_all(text: String) -> Vec<Piece> {
+    if text.len() <= PIECE_BYTES {
+        return vec![Piece { content: Content::Text(text), first: true, last: true }];
     }
-    pieces.push(Piece { content: Content::Text(text), first: pieces.is_empty(), last: true });
+    let mut pieces = Vec::new();
+    let mut rest = text.as_str();
+    while let Some(at) = cut(rest.as_bytes()) {
+        let content = Content::Text(rest[..at].to_owned());
+        pieces.push(Piece { content, first: pieces.is_empty(), last: false });
+        rest = &rest[at..];
+    }
+    pieces.push(Piece { content: Content::Text(rest.to_owned()), first: false, last: true });
     pieces
 }
 

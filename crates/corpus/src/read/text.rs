@@ -127,8 +127,9 @@ impl TextReader {
 
     /// Gives the next `count` bytes of `pending` away.
     fn split_pending(&mut self, count: usize) -> Vec<u8> {
-        let rest = self.pending.split_off(count);
-        let bytes = std::mem::replace(&mut self.pending, rest);
+        // Copied, because what is given away lives on and must not keep the room of `pending`.
+        let bytes = self.pending[..count].to_vec();
+        self.pending.drain(..count);
         self.lines += count_line_ends(&bytes);
         if count > 0 {
             self.mid_line = !bytes.ends_with(b"\n");
@@ -215,7 +216,6 @@ impl Reader for TextReader {
             if self.input_ended {
                 return Ok(None);
             }
-            self.pending.reserve(PIECE_BYTES.min(1 << 16));
             self.take_more()?;
         }
     }

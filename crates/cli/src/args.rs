@@ -1,0 +1,199 @@
+//! What can be typed: the verbs, the flags they share, and how a command line becomes a call.
+//!
+//! Settings have no flag each. They come from a recipe (`--config`) and from dotted overrides such as
+//! `--midtrain.optimizer.learning_rate=1e-3`, which are taken out before clap sees the rest; the few flags that
+//! there are stand for settings that differ from call to call.
+
+use crate::commands;
+use crate::progress::Display;
+use crate::render::error::{Failure, exit_code_of};
+use crate::settings::{self, Resolved};
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The tables a recipe may have, in the order of the pipeline.
+pub const SECTIONS: [&str; 7] =
+    ["quickstart", "tokenizer", "prepare", "pretrain", "score", "midtrain", "weights"];
+
+/// RL-guided mid-training of language models (ReMiT), from text to a better base model
+#[derive(Debug, Parser)]
+#[command(name = "remit", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+/// Flags of every verb.
+#[derive(Clone, Debug, Args)]
+pub struct Shared {
+    /// Recipe: a TOML file with one table a stage
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Show what would be done, with resolved settings, and stop
+    #[arg(long, global = true)]
+    pub dry_run: bool,
+    /// Print the result (and errors) as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// No progress
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Threads; all cores by default. Never changes a result
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Dotted overrides, taken out of the command line before clap reads it.
+    #[arg(skip)]
+    pub overrides: Vec<String>,
+    /// Whether results are printed; a journey prints its own.
+    #[arg(skip = true)]
+    pub print: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// The whole pipeline on the embedded default: text, tokenizer, pre-training, NTP and ReMiT mid-training
+    Quickstart(commands::quickstart::Arguments),
+    /// Train a byte-level BPE tokenizer
+    TrainTokenizer(commands::train_tokenizer::Arguments),
+    /// Text, JSONL, Parquet or token arrays to a token store
+    Prepare(commands::prepare::Arguments),
+    /// Next-token prediction from random parameters or a checkpoint
+    Pretrain(commands::train::Arguments),
+    /// Write down a reference's log-probabilities of a token store
+    Score(commands::score::Arguments),
+    /// Train on from the pre-mid checkpoint, with or without token weights from a reference
+    Midtrain(commands::train::Arguments),
+    /// Show the weight of each token of a text
+    Weights(commands::weights::Arguments),
+    /// Continue a prompt
+    Generate(commands::generate::Arguments),
+}
+
+/// Parses a command line, runs it and shows whatever went wrong.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let (rest, overrides) = match settings::split_overrides(args) {
+        Ok(parts) => parts,
+        Err(error) => return exit_code_of(false, || Err(error.into())),
+    };
+    let Cli { verb, mut shared } = match Cli::try_parse_from(rest) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    shared.overrides = overrides;
+    exit_code_of(shared.json, || {
+        shared.start_threads()?;
+        verb.run(&shared)
+    })
+}
+
+/// Runs a command of a journey, `words` without the program's name, with the display and threads of `shared`. Its
+/// result is not printed.
+pub(crate) fn run_quietly(words: &[String], shared: &Shared) -> Result<(), Failure> {
+    let words = std::iter::once("remit").chain(words.iter().map(String::as_str)).map(OsString::from);
+    let (rest, overrides) = settings::split_overrides(words)?;
+    let Cli { verb, shared: own } =
+        Cli::try_parse_from(rest).map_err(|error| Failure::usage(error.to_string()))?;
+    let shared =
+        Shared { overrides, print: false, json: false, quiet: shared.quiet, threads: shared.threads, ..own };
+    verb.run(&shared)
+}
+
+impl Verb {
+    fn run(self, shared: &Shared) -> Result<(), Failure> {
+        match self {
+            Verb::Quickstart(arguments) => commands::quickstart::run(arguments, shared),
+            Verb::TrainTokenizer(arguments) => commands::train_tokenizer::run(arguments, shared),
+            Verb::Prepare(arguments) => commands::prepare::run(arguments, shared),
+            Verb::Pretrain(arguments) => {
+                commands::train::run(arguments, remit_train::Stage::Pretrain, shared)
+            }
+            Verb::Score(arguments) => commands::score::run(arguments, shared),
+            Verb::Midtrain(arguments) => {
+                commands::train::run(arguments, remit_train::Stage::Midtrain, shared)
+            }
+            Verb::Weights(arguments) => commands::weights::run(arguments, shared),
+            Verb::Generate(arguments) => commands::generate::run(arguments, shared),
+        }
+    }
+}
+
+impl Shared {
+    fn start_threads(&self) -> Result<(), Failure> {
+        let Some(threads) = self.threads else { return Ok(()) };
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(Failure::new)
+    }
+
+    /// Prints a result: `text`, or `value` as JSON where that was asked for.
+    pub fn print(&self, text: impl FnOnce() -> String, value: &impl Serialize) -> Result<(), Failure> {
+        match (self.print, self.json) {
+            (false, _) => Ok(()),
+            (true, true) => {
+                crate::render::print(&(serde_json::to_string(value).map_err(Failure::new)? + "\n"))
+            }
+            (true, false) => crate::render::print(&text()),
+        }
+    }
+
+    /// How progress is shown.
+    pub fn display(&self) -> Display {
+        Display::detect(self.quiet)
+    }
+
+    /// The settings of a stage: recipe, then `flags`, then overrides. Warnings are shown.
+    pub fn resolve<T: DeserializeOwned + Serialize>(
+        &self,
+        section: &str,
+        flags: Flags,
+    ) -> Result<Resolved<T>, Failure> {
+        // Flags come first so that a dotted override, which says exactly what it means, has the last word.
+        let overrides: Vec<String> = flags.0.into_iter().chain(self.overrides.iter().cloned()).collect();
+        let resolved = settings::resolve(self.config.as_deref(), section, &SECTIONS, &overrides)?;
+        for warning in &resolved.warnings {
+            crate::render::error::warn(warning);
+        }
+        Ok(resolved)
+    }
+}
+
+/// Flags of a verb, as overrides of its table.
+#[derive(Clone, Debug, Default)]
+pub struct Flags(Vec<String>);
+
+impl Flags {
+    /// `section.key = path`, where the flag was given.
+    #[must_use]
+    pub fn path(self, key: &str, path: Option<&Path>) -> Flags {
+        self.value(key, path.map(|path| path.to_string_lossy().into_owned()))
+    }
+
+    /// `section.key = value`, where the flag was given.
+    #[must_use]
+    pub fn value(mut self, key: &str, value: Option<impl Into<toml::Value>>) -> Flags {
+        self.0.extend(value.map(|value| format!("{key}={}", value.into())));
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_are_quoted() {
+        let flags =
+            Flags::default().path("score.out", Some(Path::new("a \"b\""))).value("score.window", Some(64));
+        assert_eq!(flags.0, ["score.out='a \"b\"'", "score.window=64"]);
+    }
+}

@@ -1,0 +1,179 @@
+//! `remit pretrain` and `remit midtrain`.
+
+use super::print_json;
+use crate::args::{Flags, Shared};
+use crate::progress::{Display, StepProgress, Steps};
+use crate::render::error::Failure;
+use crate::render::table::Table;
+use crate::render::{print, units};
+use clap::Args;
+use remit_kernels::matmul::{Matrix, MatrixMut, Precision, Write, matmul};
+use remit_train::metrics::{EvalRecord, StepRecord, StepTiming};
+use remit_train::{Observer, Plan, Settings, Stage, Summary};
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Flags of the two verbs.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Run directory
+    #[arg(long, value_name = "DIR")]
+    pub run: Option<PathBuf>,
+    /// Checkpoint or run to start from
+    #[arg(long, value_name = "DIR")]
+    pub from: Option<PathBuf>,
+    /// Token store to train on
+    #[arg(long, value_name = "DIR")]
+    pub tokens: Option<PathBuf>,
+    /// Reference: a checkpoint or a run
+    #[arg(long, value_name = "DIR")]
+    pub reference: Option<PathBuf>,
+    /// Score store of the reference
+    #[arg(long, value_name = "DIR")]
+    pub scores: Option<PathBuf>,
+}
+
+/// Runs the verb.
+pub fn run(arguments: Arguments, stage: Stage, shared: &Shared) -> Result<(), Failure> {
+    let Arguments { run, from, tokens, reference, scores } = arguments;
+    let key = |key: &str| format!("{}.{key}", stage.name());
+    let flags = Flags::default()
+        .path(&key("run"), run.as_deref())
+        .path(&key("from"), from.as_deref())
+        .path(&key("data.tokens"), tokens.as_deref())
+        .path(&key("reference.checkpoint"), reference.as_deref())
+        .path(&key("reference.scores"), scores.as_deref());
+    let settings = shared.resolve::<Settings>(stage.name(), flags)?;
+    let plan = Plan::new(settings.value, stage)?;
+    if shared.dry_run {
+        return dry_run(&plan, shared.json);
+    }
+    let summary = train(plan, shared.display())?;
+    shared.print(|| describe(&summary), &summary)
+}
+
+/// Runs a plan with progress.
+pub(crate) fn train(plan: Plan, display: Display) -> Result<Summary, Failure> {
+    let predictions = plan.predictions() / plan.steps;
+    let mut watch = Watch { display, label: plan.stage.name(), predictions, steps: None };
+    let summary = remit_train::run(plan, &mut watch)?;
+    if let Some(steps) = watch.steps {
+        steps.finish();
+    }
+    Ok(summary)
+}
+
+fn describe(summary: &Summary) -> String {
+    let mut text = String::new();
+    for (name, loss) in &summary.held_out {
+        text += &format!("held-out {name}: {loss:.4} nats a token\n");
+    }
+    if let Some(weights) = &summary.weights {
+        text += &format!(
+            "weights: mean {:.3}, deviation {:.3}, clipped low {:.1}%, high {:.1}%, effective sample {:.1}%\n",
+            weights.mean_weight,
+            weights.std_weight,
+            100.0 * weights.clipped_low,
+            100.0 * weights.clipped_high,
+            100.0 * weights.effective_sample_share
+        );
+    }
+    text + &format!("{}\n", summary.checkpoint.display())
+}
+
+/// Resolved settings, parameters, tokens, memory, time.
+fn dry_run(plan: &Plan, json: bool) -> Result<(), Failure> {
+    let memory = plan.memory();
+    let seconds = plan.flops() / (0.8 * speed(plan.settings.precision));
+    if json {
+        return print_json(&serde_json::json!({
+            "settings": plan.settings, "parameters": plan.num_parameters(), "steps": plan.steps,
+            "predictions": plan.predictions(), "memory": memory, "memory_total": memory.total(), "seconds": seconds,
+        }));
+    }
+    let mut recipe = toml::Table::new();
+    recipe.insert(plan.stage.name().into(), toml::Value::try_from(&plan.settings).map_err(Failure::new)?);
+    let mut facts = Table::new(&["", ""]);
+    facts.row(["parameters", &units::count(plan.num_parameters())]);
+    facts.row(["steps", &units::count(plan.steps)]);
+    facts.row(["predictions", &units::count(plan.predictions())]);
+    facts.row(["memory", &units::bytes(memory.total())]);
+    for (part, bytes) in [
+        ("  parameters", memory.parameters),
+        ("  gradients", memory.gradients),
+        ("  moments", memory.moments),
+        ("  activations", memory.activations),
+        ("  logits", memory.logits),
+        ("  reference", memory.reference),
+    ] {
+        facts.row([part, &units::bytes(bytes)]);
+    }
+    facts.row(["time, estimated here and now", &units::duration(seconds)]);
+    let mut sources = Table::new(&["source", "windows", "passes"]);
+    for source in plan.sources() {
+        sources.row([source.name, units::count(source.num_taken), format!("{:.2}", source.passes)]);
+    }
+    let rate = plan
+        .settings
+        .schedule
+        .as_ref()
+        .map(|schedule| schedule.sparkline(plan.steps, 60))
+        .unwrap_or_default();
+    let text = toml::to_string_pretty(&recipe).map_err(Failure::new)?;
+    print(&format!("{text}\n{}\n{}\nlearning rate  {rate}\n", facts.to_plain(), sources.to_plain()))
+}
+
+/// Floating-point operations a second that matrix products reach on this machine, measured for a moment.
+fn speed(precision: Precision) -> f64 {
+    const SIZE: usize = 512;
+    let (a, b) = (vec![0.5; SIZE * SIZE], vec![0.25; SIZE * SIZE]);
+    let mut c = vec![0.0; SIZE * SIZE];
+    let mut best = 0f64;
+    let started = Instant::now();
+    while started.elapsed().as_millis() < 60 {
+        let moment = Instant::now();
+        matmul(
+            MatrixMut::new(&mut c, SIZE, SIZE),
+            Write::Replace,
+            Matrix::new(&a, SIZE, SIZE),
+            Matrix::new(&b, SIZE, SIZE),
+            precision,
+        );
+        best = best.max(2.0 * (SIZE * SIZE * SIZE) as f64 / moment.elapsed().as_secs_f64());
+    }
+    best
+}
+
+struct Watch {
+    display: Display,
+    label: &'static str,
+    predictions: u64,
+    steps: Option<Steps>,
+}
+
+impl Observer for Watch {
+    fn begin(&mut self, step: u64, steps: u64) {
+        self.steps = Some(Steps::start(self.display, self.label, step, steps));
+    }
+
+    fn step(&mut self, record: &StepRecord, _: &StepTiming) {
+        if let Some(steps) = &self.steps {
+            let StepRecord { step, loss, learning_rate, .. } = *record;
+            steps.update(&StepProgress { step, loss, learning_rate, predictions: self.predictions });
+        }
+    }
+
+    fn eval(&mut self, record: &EvalRecord) {
+        let losses: Vec<String> =
+            record.held_out.iter().map(|(name, loss)| format!("{name} {loss:.4}")).collect();
+        self.message(&format!("step {}: held-out {}", record.step, losses.join(", ")));
+    }
+
+    fn message(&mut self, text: &str) {
+        match (&self.steps, self.display) {
+            (_, Display::Quiet) => {}
+            (Some(steps), _) => steps.note(text),
+            (None, _) => eprintln!("{text}"),
+        }
+    }
+}
