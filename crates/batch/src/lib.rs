@@ -111,7 +111,12 @@ mod tests {
     use super::*;
 
     fn window(tokens: &[u32], documents: &[u32]) -> Window {
-        Window { index: 7, tokens: tokens.to_vec(), mask: vec![true; documents.len()], documents: documents.to_vec() }
+        Window {
+            index: 7,
+            tokens: tokens.to_vec(),
+            mask: vec![true; documents.len()],
+            documents: documents.to_vec(),
+        }
     }
 
     #[test]
