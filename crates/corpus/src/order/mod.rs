@@ -37,8 +37,8 @@ pub struct Share {
 ///
 /// Without weights, an epoch holds every window of each source as often as its `repeat` says (of a fraction, always
 /// the same windows, chosen by the seed), shuffled anew each epoch. With weights, the sources' shares follow the
-/// weights in every block of 256 windows to within one window a source, and each source is shuffled anew on each
-/// pass through it.
+/// weights in every block of 256 windows to within a window or two, and each source is shuffled anew on each pass
+/// through it.
 #[derive(Clone, Debug)]
 pub struct Order {
     seed: u64,

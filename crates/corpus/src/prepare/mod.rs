@@ -257,6 +257,7 @@ struct Work<'a> {
 impl Work<'_> {
     /// Reads, tokenizes and writes at once, a unit or two apart. The first error in the order of the input ends it.
     fn run(&self, units: Units<'_>, writer: &mut Writer, total_bytes: u64) -> Result<(), Error> {
+        self.progress.advance(units.bytes_done(), total_bytes, writer.num_tokens());
         let (to_encode, from_reader) = sync_channel(1);
         let (to_write, from_encoder) = sync_channel(1);
         std::thread::scope(|scope| {

@@ -127,6 +127,11 @@ impl<'a> Units<'a> {
         Units { sources, settings, cursor, reader: None, bytes_before }
     }
 
+    /// Bytes of the files that are through.
+    pub fn bytes_done(&self) -> u64 {
+        self.bytes_before
+    }
+
     /// The next unit; `None` when all sources are read.
     pub fn next(&mut self) -> Result<Option<Unit>, Error> {
         let Some(SourceFiles { source, files }) = self.sources.get(self.cursor.source) else {

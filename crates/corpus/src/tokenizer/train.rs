@@ -205,6 +205,7 @@ fn count_words(
     let mut units = Units::new(&sources, unit_settings, Cursor::default());
     let total_bytes = total_bytes(&sources);
     let (mut total, mut num_skipped): (FxHashMap<String, u64>, u64) = Default::default();
+    progress.advance(units.bytes_done(), total_bytes, 0);
     while let Some(unit) = units.next()? {
         let texts: Vec<&str> = unit
             .pieces
