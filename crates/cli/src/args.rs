@@ -77,12 +77,16 @@ enum Verb {
 
 /// Parses a command line, runs it and shows whatever went wrong.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    // Wanted also where the rest of the command line is not understood.
+    let json = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
     let (rest, overrides) = match settings::split_overrides(args) {
         Ok(parts) => parts,
-        Err(error) => return exit_code_of(false, || Err(error.into())),
+        Err(error) => return exit_code_of(json, || Err(error.into())),
     };
     let Cli { verb, mut shared } = match Cli::try_parse_from(rest) {
         Ok(cli) => cli,
+        Err(error) if json && error.use_stderr() => return exit_code_of(true, || Err(misunderstood(&error))),
         Err(error) => error.exit(),
     };
     shared.overrides = overrides;
@@ -90,6 +94,16 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         shared.start_threads()?;
         verb.run(&shared)
     })
+}
+
+/// What clap says, parted into message and advice.
+fn misunderstood(error: &clap::Error) -> Failure {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text).trim();
+    match text.split_once("\n\n") {
+        Some((message, advice)) => Failure::usage(message).hint(advice),
+        None => Failure::usage(text),
+    }
 }
 
 /// Runs a command of a journey, `words` without the program's name, with the display and threads of `shared`. Its
@@ -154,10 +168,15 @@ impl Shared {
         // Flags come first so that a dotted override, which says exactly what it means, has the last word.
         let overrides: Vec<String> = flags.0.into_iter().chain(self.overrides.iter().cloned()).collect();
         let resolved = settings::resolve(self.config.as_deref(), section, &SECTIONS, &overrides)?;
+        Ok(Shared::with_warnings(resolved))
+    }
+
+    /// The same after its warnings are shown.
+    pub fn with_warnings<T>(resolved: Resolved<T>) -> Resolved<T> {
         for warning in &resolved.warnings {
             crate::render::error::warn(warning);
         }
-        Ok(resolved)
+        resolved
     }
 }
 

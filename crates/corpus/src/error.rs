@@ -272,6 +272,10 @@ impl Error {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     Some("free some space and run the same command again: it continues where it was".into())
                 }
+                io::ErrorKind::FileTooLarge => Some(
+                    "raise the limit on the size of files (`ulimit -f`) and run the same command again: it continues where it was"
+                        .into(),
+                ),
                 io::ErrorKind::PermissionDenied => Some("check who owns it and its permissions".into()),
                 _ => None,
             },
@@ -312,6 +316,9 @@ impl Error {
             Error::Busy { .. } => Some("wait for it to end, or choose another output".into()),
             Error::InputChanged { .. } => {
                 Some("run the same command again once the file no longer changes".into())
+            }
+            Error::BadStore { path, .. } if !path.exists() => {
+                Some("check the path, or make the store with `remit prepare`".into())
             }
             Error::BadStore { .. } => Some("make it again with `remit prepare --overwrite`".into()),
             Error::UnknownSource { name, available } => {

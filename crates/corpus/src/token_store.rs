@@ -128,6 +128,7 @@ impl TokenStore {
         let wrong = |message: String| Error::BadStore { path: directory.to_owned(), message };
         let manifest_path = directory.join(MANIFEST_FILE);
         let bytes = std::fs::read(&manifest_path).map_err(|cause| match cause.kind() {
+            std::io::ErrorKind::NotFound if !directory.exists() => wrong("there is no such directory".into()),
             std::io::ErrorKind::NotFound => wrong(format!("`{MANIFEST_FILE}` is missing")),
             _ => Error::io("read", &manifest_path, cause),
         })?;

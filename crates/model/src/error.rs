@@ -105,6 +105,12 @@ pub enum Error {
         /// What the model allows.
         max_length: usize,
     },
+    /// A model whose logits are NaN or infinite.
+    #[error("the model's logits behind position {position} are not finite")]
+    LogitsNotFinite {
+        /// The last position it has read.
+        position: usize,
+    },
     /// Nothing to continue.
     #[error("the prompt is empty")]
     EmptyPrompt,
@@ -145,6 +151,9 @@ impl Error {
                 Some("the text was tokenized with another tokenizer than the model's".into())
             }
             Error::TooLong { .. } => Some("use shorter windows, a shorter prompt or fewer new tokens".into()),
+            Error::LogitsNotFinite { .. } => Some(
+                "its parameters are damaged, or its training has diverged: use another checkpoint".into(),
+            ),
             Error::EmptyPrompt => Some("begin with the end-of-text token to generate from nothing".into()),
             Error::BadConfig { .. } | Error::ConfigKey { .. } | Error::Sampling { .. } => None,
         }

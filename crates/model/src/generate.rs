@@ -55,7 +55,7 @@ pub fn generate(
         return Err(Error::EmptyPrompt);
     }
     decoder.check_ids(prompt)?;
-    decoder.allow_length(prompt.len() + max_new_tokens)?;
+    decoder.allow_length(prompt.len().saturating_add(max_new_tokens))?;
     let mut random = match sampling {
         Sampling::Random { seed, .. } => ChaCha8Rng::seed_from_u64(seed),
         Sampling::Greedy => ChaCha8Rng::seed_from_u64(0),
@@ -66,6 +66,9 @@ pub fn generate(
     for _ in 0..max_new_tokens {
         let logits = cache.advance(decoder, &sequence[fed..]);
         fed = sequence.len();
+        if logits.iter().any(|logit| !logit.is_finite()) {
+            return Err(Error::LogitsNotFinite { position: fed - 1 });
+        }
         let next = match sampling {
             Sampling::Greedy => argmax(&logits),
             Sampling::Random { temperature, top_p, .. } => draw(&logits, temperature, top_p, &mut random),

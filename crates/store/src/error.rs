@@ -194,6 +194,10 @@ impl Error {
                     "nothing that was there before has been touched: free some space and run the same command again"
                         .into(),
                 ),
+                io::ErrorKind::FileTooLarge => Some(
+                    "nothing that was there before has been touched: raise the limit on the size of files (`ulimit -f`) and run the same command again"
+                        .into(),
+                ),
                 io::ErrorKind::PermissionDenied => Some("check who owns it and its permissions".into()),
                 io::ErrorKind::ReadOnlyFilesystem => Some("choose an output path on a writable file system".into()),
                 _ => None,

@@ -114,6 +114,20 @@ pub enum Error {
         /// The source it comes from.
         source_name: String,
     },
+    /// A reference's log-probability that is not finite.
+    #[error("the reference's log-probabilities of window {window} are not finite")]
+    ReferenceNotFinite {
+        /// The window's index in the token store's layout.
+        window: u64,
+    },
+    /// A model's log-probability of a given sequence that is not finite.
+    #[error("the {role}'s log-probabilities of sequence {index} are not finite")]
+    SequenceNotFinite {
+        /// "learner" or "reference".
+        role: &'static str,
+        /// The sequence's place.
+        index: usize,
+    },
     /// A gradient that is not finite. The parameters are as they were before the step.
     #[error("step {step}: the gradient of windows {windows:?} is not finite; nothing was updated")]
     GradientNotFinite {
@@ -158,7 +172,7 @@ impl Error {
             Error::Objective(error) => return error.hint(),
             Error::Optim(error) => return error.hint(),
             Error::Setting { .. } => "`--dry-run` shows all settings as they are resolved".into(),
-            Error::WindowTooLong { max_length, .. } => format!("set `data.window` to {max_length} or less"),
+            Error::WindowTooLong { max_length, .. } => format!("set `window` to {max_length} or less"),
             Error::Vocabulary { .. } => "prepare the corpus with the model's own tokenizer".into(),
             Error::Tokenizer { role: "reference", .. } => {
                 "log-probabilities can be compared token by token only where both models have the same tokenizer; prepare the corpus with it".into()
@@ -171,6 +185,9 @@ impl Error {
             Error::State { .. } => "start from another checkpoint".into(),
             Error::LossNotFinite { .. } | Error::GradientNotFinite { .. } | Error::HeldOutNotFinite { .. } => {
                 "a lower learning rate, longer warm-up or a smaller `clip_norm` helps when training diverges; the same command again goes on from the last checkpoint".into()
+            }
+            Error::ReferenceNotFinite { .. } | Error::SequenceNotFinite { .. } => {
+                "its parameters are damaged, or its training has diverged: use another checkpoint".into()
             }
             Error::VocabulariesDiffer { .. } => "both models must share one tokenizer".into(),
             Error::TooShort { .. } => return None,

@@ -7,6 +7,7 @@ use remit_model::{Architecture, Keep, Workspace};
 use remit_store::checkpoint::checkpoints_of;
 use remit_store::hash::{hash_bytes, hash_checkpoint};
 use remit_store::scores::{ScoreKey, ScoreStore};
+use remit_store::tensors::TensorDirectory;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -76,11 +77,11 @@ impl Plan {
         settings.complete(stage);
         let store = TokenStore::open(&settings.data.tokens)?;
         let windows = cut(&store, settings.data.window)?;
-        let (order, steps) = length(&settings, &windows)?;
+        let (order, steps) = length(&settings, stage, &windows)?;
         settings.schedule().validate(steps)?;
         let start = settings.from.as_deref().map(locate_checkpoint).transpose()?;
         let architecture = match (&start, &settings.model) {
-            (Some(checkpoint), _) => Architecture::open(checkpoint)?,
+            (Some(checkpoint), _) => open_model(checkpoint)?,
             (None, Some(Model::Llama(model))) => {
                 model.build(store.manifest().vocab_size as usize, store.eos())?
             }
@@ -162,6 +163,14 @@ pub fn locate_checkpoint(path: &Path) -> Result<PathBuf, Error> {
     }
 }
 
+/// The switches of a checkpoint whose tensor files are whole as far as their headers say, so that nothing is begun
+/// with one that cannot be read.
+pub(crate) fn open_model(checkpoint: &Path) -> Result<Architecture, Error> {
+    let architecture = Architecture::open(checkpoint)?;
+    TensorDirectory::open(checkpoint)?;
+    Ok(architecture)
+}
+
 /// Windows of a store, at least one.
 pub(crate) fn cut(store: &TokenStore, window: usize) -> Result<Windows, Error> {
     let windows = Windows::cut(store, window)?;
@@ -172,7 +181,7 @@ pub(crate) fn cut(store: &TokenStore, window: usize) -> Result<Windows, Error> {
 }
 
 /// The order of windows, and the run's length in steps.
-fn length(settings: &Settings, windows: &Windows) -> Result<(Order, u64), Error> {
+fn length(settings: &Settings, stage: Stage, windows: &Windows) -> Result<(Order, u64), Error> {
     let batch = settings.data.batch_windows as u64;
     let mixture = settings.data.mixture();
     let steps = if let Some(steps) = settings.steps {
@@ -184,7 +193,13 @@ fn length(settings: &Settings, windows: &Windows) -> Result<(Order, u64), Error>
         let epochs = settings.epochs.expect("`validate` asks for one of the three");
         ((epoch as f64 * epochs / batch as f64).ceil() as u64).max(1)
     };
-    Ok((Order::new(windows, &mixture, settings.seed, Some(steps * batch))?, steps))
+    let total =
+        steps.checked_mul(batch).filter(|total| total.checked_mul(settings.data.window as u64).is_some());
+    let Some(total) = total else {
+        let problem = format!("comes to {steps} steps, whose predictions are beyond counting");
+        return Err(Error::Setting { stage: stage.name(), key: "steps".into(), problem });
+    };
+    Ok((Order::new(windows, &mixture, settings.seed, Some(total))?, steps))
 }
 
 /// Whether a model can read the windows of a token store.
@@ -258,7 +273,7 @@ fn reference(
 ) -> Result<Option<ReferencePlan>, Error> {
     let Some(reference) = &settings.reference else { return Ok(None) };
     let checkpoint = locate_checkpoint(&reference.checkpoint)?;
-    let architecture = Architecture::open(&checkpoint)?;
+    let architecture = open_model(&checkpoint)?;
     check_model("reference", &checkpoint, &architecture, store, settings.data.window)?;
     let scores = match &reference.scores {
         Some(path) => {

@@ -47,7 +47,15 @@ impl Reference {
     pub fn log_probs(&mut self, batch: &Batch) -> Result<Option<Vec<f32>>, Error> {
         match self {
             Reference::None => Ok(None),
-            Reference::Online(online) => Ok(Some(online.log_probs(batch))),
+            Reference::Online(online) => {
+                let scores = online.log_probs(batch);
+                let bad =
+                    scores.iter().zip(&batch.mask).position(|(score, &counts)| counts && !score.is_finite());
+                match bad {
+                    Some(row) => Err(Error::ReferenceNotFinite { window: batch.indices[row / batch.length] }),
+                    None => Ok(Some(scores)),
+                }
+            }
             Reference::Scored(store) => {
                 let mut scores = vec![0.0; batch.num_predictions()];
                 for (&window, scores) in batch.indices.iter().zip(scores.chunks_mut(batch.length)) {

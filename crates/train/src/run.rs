@@ -56,8 +56,8 @@ pub struct Summary {
 /// Runs to the end; the same call again goes on where the last one was stopped, and does nothing when it was not.
 pub fn run(mut plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
     let directory = RunDirectory::open_or_create(&plan.settings.run)?;
-    check_settings(&plan, directory.path())?;
     let latest = directory.latest()?;
+    check_settings(&plan, directory.path(), latest.is_some())?;
     let keep = keep(&plan.settings.checkpoints);
     if let Some(checkpoint) = &latest {
         checkpoint.verify()?;
@@ -147,7 +147,7 @@ fn take_step(
 
 fn record(plan: &Plan, progress: &Progress, learning_rate: f64, outcome: &Outcome) -> StepRecord {
     let summary = &outcome.summary;
-    let weights = (plan.settings.objective != Objective::Ntp).then(|| WeightRecord {
+    let weights = (plan.settings.objective != Objective::Ntp).then_some(WeightRecord {
         mean_weight: summary.mean_weight,
         std_weight: summary.std_weight,
         clipped_low: summary.clipped_low,
@@ -244,16 +244,23 @@ fn due(step: u64, every: u64) -> bool {
     every > 0 && step.is_multiple_of(every)
 }
 
-/// A run directory keeps the settings it was begun with, and goes on with no others.
-fn check_settings(plan: &Plan, run: &Path) -> Result<(), Error> {
+/// A run directory keeps the settings it was begun with, and goes on with no others. Where no checkpoint was saved
+/// there is nothing to go on with, and the run begins anew with the settings that it is given now. Its own path does
+/// not count: a run may be moved.
+fn check_settings(plan: &Plan, run: &Path, has_checkpoint: bool) -> Result<(), Error> {
     let path = run.join("settings.toml");
-    let current = toml::Table::try_from(&plan.settings).expect("settings are plain values");
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        let text = toml::to_string_pretty(&current).expect("a table can always be written");
-        return Ok(atomic::write(&path, text.as_bytes())?);
+    let mut current = toml::Table::try_from(&plan.settings).expect("settings are plain values");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) if has_checkpoint => text,
+        _ => {
+            let text = toml::to_string_pretty(&current).expect("a table can always be written");
+            return Ok(atomic::write(&path, text.as_bytes())?);
+        }
     };
-    let before: toml::Table = toml::from_str(&text)
+    let mut before: toml::Table = toml::from_str(&text)
         .map_err(|error| Error::State { path: path.clone(), problem: error.message().to_owned() })?;
+    before.remove("run");
+    current.remove("run");
     let mut differences = Vec::new();
     compare("", &before, &current, &mut differences);
     if differences.is_empty() {

@@ -1,7 +1,7 @@
 //! The reference's log-probabilities of a whole token store, written down once.
 
 use crate::Error;
-use crate::plan::{check_model, cut, locate_checkpoint, score_key};
+use crate::plan::{check_model, cut, locate_checkpoint, open_model, score_key};
 use crate::reference::Online;
 use remit_batch::Batch;
 use remit_corpus::{TokenStore, Windows};
@@ -84,7 +84,7 @@ impl ScorePlan {
         let store = TokenStore::open(&settings.tokens)?;
         let windows = cut(&store, settings.window)?;
         let checkpoint = locate_checkpoint(&settings.reference)?;
-        let architecture = Architecture::open(&checkpoint)?;
+        let architecture = open_model(&checkpoint)?;
         check_model("reference", &checkpoint, &architecture, &store, settings.window)?;
         Ok(ScorePlan { settings, windows, checkpoint, architecture })
     }

@@ -43,14 +43,18 @@ pub fn weigh(
     let length = sequences.iter().map(|ids| ids.len() - 1).max().unwrap_or(1);
     let mut models = [Online::new(learner, length, length)?, Online::new(reference, length, length)?];
     let (mut mask, mut streams) = (Vec::new(), [Vec::new(), Vec::new()]);
-    for ids in sequences {
+    for (index, ids) in sequences.iter().enumerate() {
         let mut tokens = ids.clone();
         tokens.resize(length + 1, 0);
         let counts: Vec<bool> = (0..length).map(|t| t + 1 < ids.len()).collect();
         let window = Window { index: 0, tokens, mask: counts.clone(), documents: vec![0; length] };
         let batch = Batch::stack(&[window], false);
-        for (model, stream) in models.iter_mut().zip(&mut streams) {
-            stream.extend(model.log_probs(&batch));
+        for ((model, stream), role) in models.iter_mut().zip(&mut streams).zip(["learner", "reference"]) {
+            let log_probs = model.log_probs(&batch);
+            if log_probs[..ids.len() - 1].iter().any(|log_prob| !log_prob.is_finite()) {
+                return Err(Error::SequenceNotFinite { role, index });
+            }
+            stream.extend(log_probs);
         }
         mask.extend(counts);
     }

@@ -70,3 +70,44 @@ fn read_ids(path: &Path) -> Result<Vec<Vec<u32>>, Failure> {
             .hint("for example [[1, 5, 7], [1, 9]]")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::args::SECTIONS;
+    use crate::settings::{Recipe, Resolved, SettingsError};
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+    use std::path::Path;
+
+    fn check<T: DeserializeOwned + Serialize>(recipe: &Recipe, section: &str) {
+        let resolved: Result<Resolved<T>, SettingsError> = recipe.resolve(section, &[]);
+        let warnings = resolved.unwrap_or_else(|error| panic!("[{section}]: {error}")).warnings;
+        assert!(warnings.is_empty(), "[{section}]: {warnings:?}");
+    }
+
+    #[test]
+    fn every_recipe_can_be_read() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+        let mut count = 0;
+        for entry in std::fs::read_dir(directory).expect("the recipes") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_none_or(|extension| extension != "toml") {
+                continue;
+            }
+            count += 1;
+            let recipe = Recipe::read(&path, &SECTIONS).unwrap_or_else(|error| panic!("{error}"));
+            for section in SECTIONS.into_iter().filter(|section| recipe.has(section)) {
+                match section {
+                    "quickstart" => check::<super::quickstart::Settings>(&recipe, section),
+                    "tokenizer" => check::<remit_corpus::TrainTokenizer>(&recipe, section),
+                    "prepare" => check::<remit_corpus::Prepare>(&recipe, section),
+                    "pretrain" | "midtrain" => check::<remit_train::Settings>(&recipe, section),
+                    "score" => check::<remit_train::ScoreSettings>(&recipe, section),
+                    "weights" => check::<remit_objective::Weighting>(&recipe, section),
+                    other => panic!("no settings are known for `[{other}]`"),
+                }
+            }
+        }
+        assert!(count >= 2, "the quickstart and one for a user's own text");
+    }
+}

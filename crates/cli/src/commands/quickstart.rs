@@ -1,10 +1,11 @@
 //! `remit quickstart`: the whole pipeline on the embedded default, by the very commands that a user would type.
 
 use super::print_json;
-use crate::args::{self, Flags, Shared};
+use crate::args::{self, Flags, SECTIONS, Shared};
 use crate::render::error::Failure;
 use crate::render::table::Table;
 use crate::render::{print, units};
+use crate::settings::Recipe;
 use clap::Args;
 use remit_corpus::generate::{Family, Noise, Problems, Split, registry_text};
 use remit_store::atomic;
@@ -32,7 +33,7 @@ pub struct Arguments {
 /// What the recipe's `[quickstart]` says about generated data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Settings {
+pub(super) struct Settings {
     seed: u64,
     problems: usize,
     clean_problems: usize,
@@ -45,36 +46,34 @@ struct Settings {
 /// Runs the verb. Every stage resumes or does nothing when it is done already, and so does the whole.
 pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     let home = arguments.dir;
-    std::fs::create_dir_all(&home)
-        .map_err(|error| Failure::new(format!("cannot create `{}`: {error}", home.display())))?;
-    let recipe = home.join("recipe.toml");
-    let shared = with_recipe(shared, &home, &recipe)?;
-    let settings = shared.resolve::<Settings>("quickstart", Flags::default())?.value;
-    let commands = commands(&home, shared.config.as_deref().unwrap_or(&recipe), &settings);
+    let path = home.join("recipe.toml");
+    let text = RECIPE.replace(HOME, &home.to_string_lossy().replace('\\', "/"));
+    let settings = match &shared.config {
+        Some(_) => shared.resolve::<Settings>("quickstart", Flags::default())?,
+        None => {
+            let recipe = Recipe::parse(&path, text.clone(), &SECTIONS)?;
+            Shared::with_warnings(recipe.resolve("quickstart", &shared.overrides)?)
+        }
+    };
+    let commands = commands(&home, shared.config.as_deref().unwrap_or(&path), &settings.value);
     if shared.dry_run {
         let lines: Vec<String> = commands.iter().map(|command| shown(command) + "\n").collect();
-        return print(&lines.concat());
+        return print(&format!("{}\n{}", settings.toml, lines.concat()));
+    }
+    std::fs::create_dir_all(&home)
+        .map_err(|error| Failure::new(format!("cannot create `{}`: {error}", home.display())))?;
+    if shared.config.is_none() {
+        atomic::write(&path, text.as_bytes())?;
     }
     let started = Instant::now();
-    generate(&home, &settings)?;
+    generate(&home, &settings.value)?;
     for command in &commands {
         if !shared.quiet {
             eprintln!("$ {}", shown(command));
         }
-        args::run_quietly(command, &shared)?;
+        args::run_quietly(command, shared)?;
     }
-    report(&home, &shared, started.elapsed().as_secs_f64())
-}
-
-/// The recipe of this quickstart: the one given, or the embedded one written to `path` for `home`.
-fn with_recipe(shared: &Shared, home: &Path, path: &Path) -> Result<Shared, Failure> {
-    let mut shared = shared.clone();
-    if shared.config.is_none() {
-        let text = RECIPE.replace(HOME, &home.to_string_lossy().replace('\\', "/"));
-        atomic::write(path, text.as_bytes())?;
-        shared.config = Some(path.to_owned());
-    }
-    Ok(shared)
+    report(&home, shared, started.elapsed().as_secs_f64())
 }
 
 /// The stages behind the generated data, as they would be typed.
@@ -91,7 +90,7 @@ fn commands(home: &Path, recipe: &Path, settings: &Settings) -> Vec<Vec<String>>
         command(&["prepare", "--out", &at("corpus")]),
         prepare("text-heldout"),
         prepare("solutions"),
-        prepare("clean"),
+        command(&["prepare", &at("clean.jsonl"), &at("text.jsonl"), "--out", &at("clean")]),
         command(&["pretrain"]),
         command(&[
             "midtrain",
@@ -99,7 +98,7 @@ fn commands(home: &Path, recipe: &Path, settings: &Settings) -> Vec<Vec<String>>
             &at("reference"),
             "--tokens",
             &at("clean"),
-            "--midtrain.data.mixture={}",
+            "--midtrain.data.mixture={clean={weight=0.6},text={weight=0.4}}",
             "--midtrain.objective.kind=ntp",
             &format!("--midtrain.steps={}", settings.reference_steps),
         ]),

@@ -1,6 +1,7 @@
 //! `remit score`: a reference's log-probabilities of a token store, written down once.
 
 use crate::args::{Flags, Shared};
+use crate::commands::train::speed;
 use crate::progress::{Display, Windows};
 use crate::render::error::Failure;
 use crate::render::{print, units};
@@ -49,16 +50,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     let plan = ScorePlan::new(settings.value)?;
     let windows = shard.windows(plan.windows.len());
     if shared.dry_run {
-        let bytes = plan.windows.len() * (plan.settings.window * plan.settings.dtype.bytes()) as u64;
-        return print(&format!(
-            "{}\nreference    {}\nwindows      {} of {}\nstore        {} ({})\n",
-            settings.toml,
-            plan.checkpoint.display(),
-            units::count(windows.end - windows.start),
-            units::count(plan.windows.len()),
-            plan.settings.out.display(),
-            units::bytes(bytes)
-        ));
+        return dry_run(&plan, &settings.toml, windows.end - windows.start);
     }
     let merge = make(&plan, shard, shared.display())?;
     let result = serde_json::json!({
@@ -73,6 +65,26 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
         }
     };
     shared.print(text, &result)
+}
+
+/// Resolved settings, parameters, windows, disk space, time.
+fn dry_run(plan: &ScorePlan, settings: &str, windows: u64) -> Result<(), Failure> {
+    let ScorePlan { settings: ScoreSettings { window, dtype, precision, out, .. }, .. } = plan;
+    let bytes = plan.windows.len() * (window * dtype.bytes()) as u64;
+    // A forward pass is a third of a training step.
+    let flops = plan.architecture.training_flops(*window) / 3.0 * (windows * *window as u64) as f64;
+    let parameters = plan.architecture.family.layout(&plan.architecture).len() as u64;
+    print(&format!(
+        "{settings}\nreference    {} ({} parameters)\nwindows      {} of {}\nstore        {} ({})\n\
+         time         {}, estimated here and now\n",
+        plan.checkpoint.display(),
+        units::count(parameters),
+        units::count(windows),
+        units::count(plan.windows.len()),
+        out.display(),
+        units::bytes(bytes),
+        units::duration(flops / (0.8 * speed(*precision)))
+    ))
 }
 
 /// Scores with progress.

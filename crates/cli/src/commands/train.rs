@@ -124,7 +124,7 @@ fn dry_run(plan: &Plan, json: bool) -> Result<(), Failure> {
 }
 
 /// Floating-point operations a second that matrix products reach on this machine, measured for a moment.
-fn speed(precision: Precision) -> f64 {
+pub(crate) fn speed(precision: Precision) -> f64 {
     const SIZE: usize = 512;
     let (a, b) = (vec![0.5; SIZE * SIZE], vec![0.25; SIZE * SIZE]);
     let mut c = vec![0.0; SIZE * SIZE];

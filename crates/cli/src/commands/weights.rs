@@ -3,12 +3,12 @@
 use super::read_ids;
 use crate::args::{Flags, Shared};
 use crate::render::error::Failure;
-use crate::render::print;
 use crate::render::style::Colours;
 use crate::render::weights::{About, SequenceView, Summary, WeightsView};
+use crate::render::{print, units};
 use clap::Args;
 use remit_corpus::Tokenizer;
-use remit_model::Decoder;
+use remit_model::{Architecture, Decoder};
 use remit_objective::{Objective, Weighting};
 use remit_store::atomic;
 use remit_train::{locate_checkpoint, weigh};
@@ -41,22 +41,30 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     let settings = shared.resolve::<Weighting>("weights", Flags::default())?;
     let objective = Objective::Weighted(settings.value.clone());
     objective.validate(true)?;
-    if shared.dry_run {
-        return print(&settings.toml);
-    }
     let [learner_path, reference_path] = [locate_checkpoint(&learner)?, locate_checkpoint(&reference)?];
     let tokenizer = open_tokenizer(&learner_path, &reference_path)?;
-    let (learner_model, reference_model) = (Decoder::open(&learner_path)?, Decoder::open(&reference_path)?);
+    let models = [Architecture::open(&learner_path)?, Architecture::open(&reference_path)?];
     let sequences = match (&ids, &text) {
         (Some(path), _) => read_ids(path)?,
         (None, Some(path)) => {
             let tokenizer = tokenizer.as_ref().ok_or_else(|| no_tokenizer(&learner_path))?;
-            let length =
-                learner_model.architecture().max_length.min(reference_model.architecture().max_length);
-            tokenize(tokenizer, path, length)?
+            tokenize(tokenizer, path, models[0].max_length.min(models[1].max_length))?
         }
         (None, None) => unreachable!("clap asks for one of the two"),
     };
+    if shared.dry_run {
+        return print(&format!(
+            "{}\nlearner      {} ({} parameters)\nreference    {} ({} parameters)\ntokens       {} in {} sequences\n",
+            settings.toml,
+            learner_path.display(),
+            units::count(models[0].family.layout(&models[0]).len() as u64),
+            reference_path.display(),
+            units::count(models[1].family.layout(&models[1]).len() as u64),
+            units::count(sequences.iter().map(|ids| ids.len() as u64).sum()),
+            sequences.len()
+        ));
+    }
+    let (learner_model, reference_model) = (Decoder::open(&learner_path)?, Decoder::open(&reference_path)?);
     let (weighed, summary) = weigh(learner_model, reference_model, &objective, &sequences)?;
     let sequences = weighed.into_iter().map(|sequence| SequenceView {
         tokens: tokenizer

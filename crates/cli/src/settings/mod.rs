@@ -97,6 +97,11 @@ impl Recipe {
     pub fn read(path: &Path, known_sections: &[&str]) -> Result<Recipe, SettingsError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| SettingsError::Read { path: path.to_path_buf(), source })?;
+        Recipe::parse(path, text, known_sections)
+    }
+
+    /// The recipe that `text` is, under the name `path`.
+    pub fn parse(path: &Path, text: String, known_sections: &[&str]) -> Result<Recipe, SettingsError> {
         let mut recipe = Recipe { path: Some(path.to_path_buf()), text, ..Recipe::empty(known_sections) };
         let entries = tree::parse_document(&recipe.text).map_err(|fault| SettingsError::Syntax {
             message: fault.message,
