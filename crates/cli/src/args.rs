@@ -19,6 +19,9 @@ use std::process::ExitCode;
 pub const SECTIONS: [&str; 7] =
     ["quickstart", "tokenizer", "prepare", "pretrain", "score", "midtrain", "weights"];
 
+/// More than any machine has use for; starting a hundred thousand takes longer than anyone waits.
+const MAX_THREADS: usize = 1024;
+
 /// RL-guided mid-training of language models (ReMiT), from text to a better base model
 #[derive(Debug, Parser)]
 #[command(name = "remit", version, propagate_version = true, arg_required_else_help = true)]
@@ -140,6 +143,9 @@ impl Verb {
 impl Shared {
     fn start_threads(&self) -> Result<(), Failure> {
         let Some(threads) = self.threads else { return Ok(()) };
+        if !(1..=MAX_THREADS).contains(&threads) {
+            return Err(Failure::usage(format!("`--threads {threads}`: from 1 to {MAX_THREADS}")));
+        }
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(Failure::new)
     }
 

@@ -165,6 +165,13 @@ fn a_vocabulary_larger_than_the_models() {
         "token id 300 at position 1 is not in the model's vocabulary of 300",
         "the text was tokenized with another tokenizer than the model's",
     );
+    home.write("ids.json", "[]");
+    check(
+        &home,
+        "weights --learner model --reference reference --ids ids.json",
+        "`ids.json` has no sequence",
+        "for example [[1, 5, 7], [1, 9]]",
+    );
 }
 
 #[test]
@@ -261,6 +268,8 @@ fn command_lines_that_are_not_understood() {
         ),
         ("weights --learner a --reference b", "--text <FILE>"),
         ("score --window many", "invalid value 'many' for '--window <N>'"),
+        ("pretrain --threads 0", "`--threads 0`: from 1 to 1024"),
+        ("pretrain --threads 100000", "`--threads 100000`: from 1 to 1024"),
     ] {
         let done = home.remit(line);
         assert!(done.stderr.starts_with("error: ") && done.stderr.contains(part), "{line}: {}", done.stderr);
@@ -394,8 +403,7 @@ fn scores_of_something_else() {
     let scored = format!("{MIDTRAIN} --scores scores");
     home.ok(&format!("{scored} --dry-run"));
     let error = |what: &str| format!("the scores in `scores` are of another {what} (# there, # wanted)");
-    // The layout is that of one token store, so another store has another layout too.
-    let store = format!("{} and another window layout (# there, # wanted)", error("token store"));
+    let store = error("token store");
     check(&home, &format!("{scored} --tokens other --midtrain.held_out.stores={{}}"), &store, hint);
     for setting in ["--midtrain.data.window=16", "--midtrain.data.mask_documents=false"] {
         check(&home, &format!("{scored} {setting}"), &error("window layout"), hint);

@@ -118,14 +118,13 @@ impl Windows {
         self.store.manifest().sources.iter().map(|source| source.num_tokens.saturating_sub(1)).sum()
     }
 
-    /// What identifies this layout, in hexadecimal: the length, the store's content and the rule. Scores made for one
-    /// layout fit no other.
+    /// What identifies this layout, in hexadecimal: the rule of cutting and the length. What is cut has a hash of its
+    /// own, [`TokenStore::content_hash`].
     pub fn layout_hash(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"remit window layout");
         hasher.update(&RULE_VERSION.to_le_bytes());
         hasher.update(&self.length.to_le_bytes());
-        hasher.update(self.store.content_hash().as_bytes());
         hasher.finalize().to_hex().to_string()
     }
 }

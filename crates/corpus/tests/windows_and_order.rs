@@ -78,17 +78,20 @@ fn windows_overlap_by_one_token_and_end_with_their_source() {
 }
 
 #[test]
-fn the_layout_hash_names_length_and_content() {
+fn the_layout_hash_names_the_length_and_the_content_hash_the_rest() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let first = plain(one.path(), &[("a", 100)]);
     let same = plain(two.path(), &[("a", 100)]);
     let hash = |store: &TokenStore, length| Windows::cut(store, length).unwrap().layout_hash();
     assert_eq!(hash(&first, 8), hash(&same, 8));
     assert_ne!(hash(&first, 8), hash(&first, 9));
-    let three = tempfile::tempdir().unwrap();
-    assert_ne!(hash(&first, 8), hash(&plain(three.path(), &[("a", 101)]), 8));
-    let four = tempfile::tempdir().unwrap();
-    assert_ne!(hash(&first, 8), hash(&plain(four.path(), &[("b", 100)]), 8));
+    assert_eq!(first.content_hash(), same.content_hash());
+    for (name, tokens) in [("a", 101), ("b", 100)] {
+        let home = tempfile::tempdir().unwrap();
+        let other = plain(home.path(), &[(name, tokens)]);
+        assert_eq!(hash(&first, 8), hash(&other, 8));
+        assert_ne!(first.content_hash(), other.content_hash());
+    }
 }
 
 proptest! {

@@ -1,7 +1,7 @@
 //! One step, then many: pre-training and mid-training.
 //!
 //! The only place where data, model, objective and optimiser meet. In reading order: [`step`], where a batch becomes
-//! an update; [`run()`], which repeats it, evaluates, and writes checkpoints and metrics; [`reference`], the frozen
+//! an update; [`run()`], which repeats it, evaluates, and writes checkpoints and metrics; [`mod@reference`], the frozen
 //! model's side; [`score()`], which writes that side down for a whole token store; [`weigh()`], which shows what the
 //! method does to given tokens; [`Plan`], everything a run will do before it does it.
 //!

@@ -65,10 +65,15 @@ fn describe(sources: &[Source]) -> String {
 fn read_ids(path: &Path) -> Result<Vec<Vec<u32>>, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::new(format!("cannot read `{}`: {error}", path.display())))?;
-    serde_json::from_str(&text).map_err(|error| {
+    let example = "for example [[1, 5, 7], [1, 9]]";
+    let sequences: Vec<Vec<u32>> = serde_json::from_str(&text).map_err(|error| {
         Failure::new(format!("`{}` is not an array of arrays of token ids: {error}", path.display()))
-            .hint("for example [[1, 5, 7], [1, 9]]")
-    })
+            .hint(example)
+    })?;
+    if sequences.is_empty() {
+        return Err(Failure::new(format!("`{}` has no sequence", path.display())).hint(example));
+    }
+    Ok(sequences)
 }
 
 #[cfg(test)]

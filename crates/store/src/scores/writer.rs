@@ -183,7 +183,7 @@ impl ScoreWriter {
     /// Declares the shard complete, and the store if this is the last shard to be so. Doing it again changes nothing.
     ///
     /// # Errors
-    /// [`Error::UnfinishedScores`] where windows are still to be written; those of [`merge`].
+    /// [`Error::UnfinishedScores`] where windows are still to be written; those of [`merge()`].
     pub fn finish(mut self) -> Result<Merge, Error> {
         self.sync()?;
         if self.next != self.windows.end {
