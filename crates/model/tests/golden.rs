@@ -5,7 +5,7 @@ use remit_model::{Architecture, Decoder, Input, Keep, Sampling, SaveOptions, Wor
 use remit_store::tensors::{FileDtype, TensorFile};
 use std::path::{Path, PathBuf};
 
-const FAMILIES: [&str; 2] = ["llama", "llama3"];
+const FAMILIES: [&str; 6] = ["llama", "llama3", "olmo2", "qwen3", "smollm3", "youtu"];
 
 fn golden(family: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(family)
@@ -155,7 +155,7 @@ fn what_cannot_be_read_is_named() {
 
     let (text, hint) = of(&|c| drop(c.insert("model_type".into(), "llame".into())));
     assert_eq!(text, "model_type `llame` in `DIR/config.json` is not supported");
-    assert_eq!(hint, "supported: `llama`; did you mean `llama`?");
+    assert_eq!(hint, "supported: `llama`, `olmo2`, `smollm3`, `youtu`, `qwen3`; did you mean `llama`?");
     let (text, _) = of(&|c| drop(c.insert("attention_bias".into(), true.into())));
     assert_eq!(text, "`DIR/config.json`: `attention_bias` = true is not supported for `llama`");
     let (text, _) = of(&|c| {
