@@ -3,7 +3,8 @@
 use crate::Error;
 use remit_corpus::{Mixture, Share};
 use remit_kernels::Precision;
-use remit_model::families::llama;
+use remit_model::Architecture;
+use remit_model::families::{llama, olmo2, qwen3, smollm3, youtu};
 use remit_objective::Objective;
 use remit_optim::schedule::Kind;
 use remit_optim::{AdamW, Schedule, WeightDecayRule};
@@ -140,6 +141,31 @@ pub enum Moments {
 pub enum Model {
     /// See [`llama::config::Settings`].
     Llama(llama::config::Settings),
+    /// See [`olmo2::config::Settings`].
+    Olmo2(olmo2::config::Settings),
+    /// See [`smollm3::config::Settings`].
+    SmolLm3(smollm3::config::Settings),
+    /// See [`youtu::config::Settings`].
+    Youtu(youtu::config::Settings),
+    /// See [`qwen3::config::Settings`].
+    Qwen3(qwen3::config::Settings),
+}
+
+impl Model {
+    /// The architecture for a vocabulary and an end-of-text token.
+    pub fn build(
+        &self,
+        vocab_size: usize,
+        end_token: Option<u32>,
+    ) -> Result<Architecture, remit_model::Error> {
+        match self {
+            Model::Llama(settings) => settings.build(vocab_size, end_token),
+            Model::Olmo2(settings) => settings.build(vocab_size, end_token),
+            Model::SmolLm3(settings) => settings.build(vocab_size, end_token),
+            Model::Youtu(settings) => settings.build(vocab_size, end_token),
+            Model::Qwen3(settings) => settings.build(vocab_size, end_token),
+        }
+    }
 }
 
 /// What is trained on.

@@ -12,7 +12,7 @@ use remit_train::weigh;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-const FAMILIES: [&str; 2] = ["llama", "llama3"];
+const FAMILIES: [&str; 6] = ["llama", "llama3", "olmo2", "qwen3", "smollm3", "youtu"];
 
 fn golden(family: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(family)

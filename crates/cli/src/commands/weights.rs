@@ -46,7 +46,8 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     }
     let [learner_path, reference_path] = [locate_checkpoint(&learner)?, locate_checkpoint(&reference)?];
     let tokenizer = open_tokenizer(&learner_path, &reference_path)?;
-    let (learner_model, reference_model) = (Decoder::open(&learner_path)?, Decoder::open(&reference_path)?);
+    let (learner_model, reference_model) =
+        (Decoder::frozen(&learner_path)?, Decoder::frozen(&reference_path)?);
     let sequences = match (&ids, &text) {
         (Some(path), _) => read_ids(path)?,
         (None, Some(path)) => {
