@@ -55,6 +55,22 @@ impl Layout {
         &self.entries
     }
 
+    /// Numbers of parameters by part.
+    pub fn part_sizes(&self) -> PartSizes {
+        let mut sizes = PartSizes::default();
+        for entry in &self.entries {
+            let part = match &entry.name {
+                _ if entry.range == self.embedding => &mut sizes.embedding,
+                _ if entry.range == self.head => &mut sizes.head,
+                name if name.contains(".self_attn.") => &mut sizes.attention,
+                name if name.contains(".mlp.") => &mut sizes.mlp,
+                _ => &mut sizes.norms,
+            };
+            *part += entry.range.len();
+        }
+        sizes
+    }
+
     /// The entries within a range of the flat buffer that begins and ends with whole ones.
     pub(crate) fn entries_within(&self, range: &Range<usize>) -> &[Entry] {
         let first = self.entries.partition_point(|entry| entry.range.start < range.start);
@@ -80,6 +96,29 @@ impl Layout {
     /// The range of the head's matrix: the embedding's when the two are tied.
     pub fn head(&self) -> Range<usize> {
         self.head.clone()
+    }
+}
+
+/// Numbers of parameters by part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartSizes {
+    /// The embedding table.
+    pub embedding: usize,
+    /// Attention, its own norms included.
+    pub attention: usize,
+    /// The MLPs.
+    pub mlp: usize,
+    /// The norms around attention and MLP, and the last one.
+    pub norms: usize,
+    /// The head; 0 when it is the embedding table.
+    pub head: usize,
+}
+
+impl PartSizes {
+    /// All of them.
+    pub fn total(&self) -> usize {
+        let PartSizes { embedding, attention, mlp, norms, head } = *self;
+        embedding + attention + mlp + norms + head
     }
 }
 

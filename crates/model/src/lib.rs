@@ -22,5 +22,5 @@ pub use checkpoint::SaveOptions;
 pub use decoder::{Decoder, Frozen, FrozenParameters, Input, MappedParameters, Part, Storage};
 pub use error::Error;
 pub use generate::{Sampling, generate};
-pub use layout::{Entry, Layout};
+pub use layout::{Entry, Layout, PartSizes};
 pub use workspace::{Keep, Workspace};

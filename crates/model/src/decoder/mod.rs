@@ -16,6 +16,7 @@ use block::{Pass, Sight};
 pub(crate) use cache::Cache;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use remit_kernels::head::Head;
 use remit_kernels::{Precision, embedding, norm, rope};
 pub(crate) use storage::read_entries;
@@ -52,21 +53,25 @@ impl Decoder {
     /// tensor draws from its own stream, so its values depend on the seed and its name only.
     pub fn fresh(architecture: Architecture, seed: u64) -> Decoder {
         let mut decoder = Decoder::zeroed(architecture);
-        for entry in decoder.layout.entries() {
-            let values = &mut decoder.parameters[entry.range.clone()];
+        let Decoder { architecture, layout, parameters, .. } = &mut decoder;
+        let mut rest = &mut parameters[..];
+        let mut tensors = Vec::new();
+        for entry in layout.entries() {
+            let (values, behind) = rest.split_at_mut(entry.range.len());
+            tensors.push((entry, values));
+            rest = behind;
+        }
+        tensors.into_par_iter().for_each(|(entry, values)| {
             if entry.shape.len() == 1 {
-                values.fill(1.0);
-                continue;
+                return values.fill(1.0);
             }
-            let deviation = if entry.range == decoder.layout.embedding {
-                decoder.architecture.embedding_deviation
-            } else {
-                decoder.architecture.initial_deviation
-            };
+            let is_embedding = entry.range == layout.embedding;
+            let deviation =
+                if is_embedding { architecture.embedding_deviation } else { architecture.initial_deviation };
             let stream =
                 blake3::Hasher::new().update(&seed.to_le_bytes()).update(entry.name.as_bytes()).finalize();
             fill_normal(values, deviation, &mut ChaCha8Rng::from_seed(*stream.as_bytes()));
-        }
+        });
         decoder
     }
 

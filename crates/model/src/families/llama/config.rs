@@ -66,7 +66,6 @@ impl Settings {
 
 /// `config.json` to switches.
 pub(in crate::families) fn read(keys: &Keys) -> Result<Architecture, Error> {
-    keys.only("pretraining_tp", &[1.into()])?;
     let architecture = common::grouped(keys, Family::Llama, &Defaults::default())?;
     keys.refuse_sliding(Sliding {
         layers: architecture.layers,
