@@ -3,7 +3,7 @@
 fresh models of remit's own.
 
 For each shape: two random checkpoints (`make_checkpoint.py`), compared as learner and reference
-(`open_checkpoint.py`); then remit trains one step at learning rate 0 from the learner and saves it sharded in bfloat16
+(`open_checkpoint.py`); then remit trains one step at a vanishing learning rate from the learner and saves it sharded in bfloat16
 or float32, and the result must hold the same bytes and give the same numbers. For each family: a fresh model after two
 steps. Prints a Markdown table of the largest differences and ends with status 1 where one is too large.
 
@@ -11,6 +11,8 @@ steps. Prints a Markdown table of the largest differences and ends with status 1
 """
 
 import argparse
+import contextlib
+import io
 import json
 import re
 import subprocess
@@ -18,10 +20,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+import make_checkpoint
 import numpy as np
+import open_checkpoint
 from safetensors import safe_open
 
-HERE = Path(__file__).parent
 ODD = ["--heads", "5", "--hidden", "40", "--kv-heads", "1", "--layers", "5", "--vocab", "203"]
 SMALL = ["--dtype", "bfloat16", "--max-shard-size", "60KB"]
 SHAPES = {
@@ -66,11 +69,10 @@ def check(args, family, folder):
         home = folder / str(index)
         stored = SMALL if index % 2 else []
         for seed, role in ((1, "learner"), (2, "reference")):
-            make = [sys.executable, HERE / "make_checkpoint.py", home / role, "--family", family]
-            run([*make, *shape, *stored, "--seed", str(seed)])
+            script(make_checkpoint, home / role, "--family", family, *shape, *stored, "--seed", seed)
         words += ", bfloat16 shards" if index % 2 else ", float32"
         good &= row(args, family, f"saved by `transformers`: {words}", home / "learner", home / "reference")
-        rewritten = train(args, home, ["--pretrain.from", home / "learner", "--pretrain.optimizer.learning_rate=0.0",
+        rewritten = train(args, home, ["--pretrain.from", home / "learner", "--pretrain.optimizer.learning_rate=1e-30",
                                        "--pretrain.steps=1", *dtype(index)], vocab(home / "learner"))
         equal = tensors(rewritten) == tensors(home / "learner")
         good &= equal
@@ -117,18 +119,31 @@ def tensors(directory):
 
 
 def row(args, family, words, learner, reference):
-    command = [sys.executable, HERE / "open_checkpoint.py", learner, "--remit", args.remit, "--tolerance", args.tolerance]
-    command += ["--reference", reference] if reference else []
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
-    largest = dict(re.findall(r"^(\w+) +largest difference (\S+),", done.stdout, re.M))
-    greedy = re.search(r"^greedy +(.*) continuations equal", done.stdout, re.M)
+    more = ["--reference", reference] if reference else []
+    failed, output = script(open_checkpoint, learner, "--remit", args.remit, "--tolerance", args.tolerance, *more)
+    largest = dict(re.findall(r"^(\w+) +largest difference (\S+),", output, re.M))
+    greedy = re.search(r"^greedy +(.*) continuations equal", output, re.M)
     figures = [max((float(largest[key]) for key in keys if key in largest), default=float("nan"))
                for keys in (QUANTITIES[:2], QUANTITIES[3:4], QUANTITIES[4:])]
     print(f"| `{family}` | {words} | {' | '.join(f'{figure:.1e}' for figure in figures)} | "
           f"{greedy.group(1) if greedy else '?'} |", flush=True)
-    if done.returncode != 0:
-        print(done.stdout + done.stderr, file=sys.stderr)
-    return done.returncode == 0
+    if failed:
+        print(failed, output, file=sys.stderr)
+    return not failed
+
+
+def script(module, *words):
+    """What `python parity/MODULE.py WORDS` ends with and prints, without the seconds that importing takes."""
+    output, argv = io.StringIO(), sys.argv
+    sys.argv = [module.__name__, *map(str, words)]
+    try:
+        with contextlib.redirect_stdout(output):
+            module.main()
+        return None, output.getvalue()
+    except SystemExit as end:
+        return end.code, output.getvalue()
+    finally:
+        sys.argv = argv
 
 
 def run(command):

@@ -55,7 +55,8 @@ fn check(name: &str, parameters: usize, config: Value) {
     let before = status("RssAnon:");
     let mut model = Decoder::mapped(home.path()).expect("opened");
     let opening = status("RssAnon:").saturating_sub(before);
-    println!("  opening took {:.2} MiB, peak {:.2} GiB", opening as f64 / 1048576.0, gib(status("VmHWM:")));
+    let mib = |bytes: u64| bytes as f64 / 1048576.0;
+    println!("  opening took {:.1} MiB, peak {:.1} MiB", mib(opening), mib(status("VmHWM:")));
 
     let started = Instant::now();
     let ids: Vec<u32> = (0..WINDOW as u32).map(|i| i * 997 % architecture.vocab_size as u32).collect();

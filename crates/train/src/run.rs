@@ -147,7 +147,7 @@ fn take_step(
 
 fn record(plan: &Plan, progress: &Progress, learning_rate: f64, outcome: &Outcome) -> StepRecord {
     let summary = &outcome.summary;
-    let weights = (plan.settings.objective != Objective::Ntp).then(|| WeightRecord {
+    let weights = (plan.settings.objective != Objective::Ntp).then_some(WeightRecord {
         mean_weight: summary.mean_weight,
         std_weight: summary.std_weight,
         clipped_low: summary.clipped_low,

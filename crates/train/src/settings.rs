@@ -359,3 +359,21 @@ impl Settings {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fresh_model_of_every_family_is_named_by_its_model_type() {
+        for family in remit_model::families::Family::ALL {
+            let text = format!("kind = \"{}\"\nhidden_size = 64\nnum_hidden_layers = 2", family.name());
+            let model: Model = toml::from_str(&text).expect("settings of a family");
+            let architecture = model.build(100, Some(0)).expect("an architecture");
+            assert_eq!((architecture.family, architecture.width, architecture.layers), (family, 64, 2));
+            let again: Model = toml::from_str(&toml::to_string(&model).expect("TOML")).expect("the same");
+            assert_eq!(model, again);
+            toml::from_str::<Model>(&format!("{text}\nhiden_size = 1")).expect_err("a misspelt key");
+        }
+    }
+}

@@ -100,7 +100,7 @@ impl Facts {
 
     fn to_json(&self, path: &Path, architecture: &Architecture) -> Value {
         let object = |pairs: Vec<(&'static str, Value)>| -> Value {
-            pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>().into()
+            pairs.into_iter().map(|(key, value)| (key.replace(' ', "_"), value)).collect::<Map<_, _>>().into()
         };
         let switches = self.switches.iter().map(|(key, value)| (*key, value.as_str().into())).collect();
         let parts = self.parts().into_iter().map(|(key, count)| (key, count.into())).collect();

@@ -113,16 +113,16 @@ impl TensorFile {
     /// Where the tensor ends before.
     pub fn read_f32_part(&self, name: &str, first: usize, out: &mut [f32]) -> Result<(), Error> {
         let entry = self.entry(name)?;
-        let (decode, size): (fn(&[u8], &mut [f32]), usize) = match entry.dtype {
-            Dtype::F32 => (convert::from_f32, 4),
-            Dtype::BF16 => (convert::from_bf16, 2),
-            Dtype::F16 => (convert::from_f16, 2),
+        let bytes = &self.map[entry.range.clone()];
+        let (from, to) = (first, first + out.len());
+        match entry.dtype {
+            Dtype::F32 => convert::from_f32(&bytes[4 * from..4 * to], out),
+            Dtype::BF16 => convert::from_bf16(&bytes[2 * from..2 * to], out),
+            Dtype::F16 => convert::from_f16(&bytes[2 * from..2 * to], out),
             dtype => {
                 return Err(Error::UnsupportedDtype { path: self.path.clone(), name: name.into(), dtype });
             }
-        };
-        let bytes = &self.map[entry.range.clone()];
-        decode(&bytes[first * size..(first + out.len()) * size], out);
+        }
         Ok(())
     }
 
