@@ -128,8 +128,9 @@ impl Rope {
     pub fn frequencies(&self, width: usize) -> Vec<f32> {
         (0..width / 2)
             .map(|i| {
-                // `transformers` rounds the power to f32 before it inverts it.
-                let frequency = 1.0 / f64::from(self.theta.powf((2 * i) as f64 / width as f64) as f32);
+                // `transformers` rounds the exponent to f32, and the power before it inverts it.
+                let exponent = f64::from((2 * i) as f32 / width as f32);
+                let frequency = 1.0 / f64::from(self.theta.powf(exponent) as f32);
                 self.stretched(frequency) as f32
             })
             .collect()

@@ -421,16 +421,23 @@ fn what_a_configuration_does_not_say_is_what_transformers_takes() {
         keys.iter().for_each(|key| drop(source.remove(*key)));
         read(source, Path::new("config.json")).expect("readable")
     };
-    let keys = ["rope_parameters", "rms_norm_eps", "tie_word_embeddings", "no_rope_layers", "layer_types"];
+    let keys = [
+        "rope_parameters",
+        "rms_norm_eps",
+        "tie_word_embeddings",
+        "no_rope_layers",
+        "layer_types",
+        "max_position_embeddings",
+    ];
     let facts = |family| {
-        let Architecture { rope, norm_epsilon, tied, .. } = without(family, &keys);
-        (rope.theta, norm_epsilon, tied, rope.without)
+        let Architecture { rope, norm_epsilon, tied, max_length, .. } = without(family, &keys);
+        (rope.theta, norm_epsilon, tied, max_length, rope.without)
     };
-    assert_eq!(facts("llama"), (10000.0, 1e-6, false, vec![]));
-    assert_eq!(facts("olmo2"), (10000.0, 1e-5, false, vec![]));
-    assert_eq!(facts("qwen3"), (10000.0, 1e-6, false, vec![]));
-    assert_eq!(facts("smollm3"), (2000000.0, 1e-6, true, vec![3]));
-    assert_eq!(facts("youtu"), (10000.0, 1e-6, true, vec![]));
+    assert_eq!(facts("llama"), (10000.0, 1e-6, false, 2048, vec![]));
+    assert_eq!(facts("olmo2"), (10000.0, 1e-5, false, 2048, vec![]));
+    assert_eq!(facts("qwen3"), (10000.0, 1e-6, false, 32768, vec![]));
+    assert_eq!(facts("smollm3"), (2000000.0, 1e-6, true, 32768, vec![3]));
+    assert_eq!(facts("youtu"), (10000.0, 1e-6, true, 131072, vec![]));
     assert_eq!(without("qwen3", &["head_dim"]).qk_width(), 128);
     assert_eq!(without("llama", &["head_dim"]).qk_width(), 8);
     assert_eq!(with("smollm3", json!({"num_key_value_heads": null})).expect("readable").kv_heads(), 4);

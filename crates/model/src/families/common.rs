@@ -17,6 +17,8 @@ pub(super) struct Defaults {
     pub rope_theta: f64,
     /// `tie_word_embeddings`.
     pub tied: bool,
+    /// `max_position_embeddings`.
+    pub max_length: usize,
     /// `num_key_value_heads`; as many as query heads without.
     pub kv_heads: Option<usize>,
     /// `head_dim`; the width over the query heads without.
@@ -25,7 +27,14 @@ pub(super) struct Defaults {
 
 impl Default for Defaults {
     fn default() -> Self {
-        Defaults { norm_epsilon: 1e-6, rope_theta: 10000.0, tied: false, kv_heads: None, head_width: None }
+        Defaults {
+            norm_epsilon: 1e-6,
+            rope_theta: 10000.0,
+            tied: false,
+            max_length: 2048,
+            kv_heads: None,
+            head_width: None,
+        }
     }
 }
 
@@ -49,7 +58,7 @@ pub(super) fn around(
     defaults: &Defaults,
 ) -> Result<Architecture, Error> {
     refuse_switches(keys)?;
-    let max_length = keys.count_or("max_position_embeddings", 2048)?;
+    let max_length = keys.count_or("max_position_embeddings", defaults.max_length)?;
     let initial_deviation = keys.number_or("initializer_range", 0.02)? as f32;
     Ok(Architecture {
         family,

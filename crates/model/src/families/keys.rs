@@ -1,7 +1,7 @@
 //! Typed access to `config.json` with errors that name the key.
 
 use super::Family;
-use crate::{Error, Pairing, Rope, RopeScaling};
+use crate::{Architecture, Error, Pairing, Rope, RopeScaling};
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -237,6 +237,19 @@ pub(super) struct Sliding {
     pub by_default: bool,
     /// `sliding_window` where it is not given.
     pub window: Option<usize>,
+}
+
+impl Sliding {
+    /// Where the key alone makes every block slide.
+    pub(super) fn everywhere(architecture: &Architecture) -> Sliding {
+        Sliding {
+            layers: architecture.layers,
+            max_length: architecture.max_length,
+            somewhere: true,
+            by_default: true,
+            window: None,
+        }
+    }
 }
 
 fn positive(value: &Value) -> Option<usize> {

@@ -67,12 +67,6 @@ impl Settings {
 /// `config.json` to switches.
 pub(in crate::families) fn read(keys: &Keys) -> Result<Architecture, Error> {
     let architecture = common::grouped(keys, Family::Llama, &Defaults::default())?;
-    keys.refuse_sliding(Sliding {
-        layers: architecture.layers,
-        max_length: architecture.max_length,
-        somewhere: true,
-        by_default: true,
-        window: None,
-    })?;
+    keys.refuse_sliding(Sliding::everywhere(&architecture))?;
     Ok(architecture)
 }

@@ -61,13 +61,7 @@ impl Settings {
 pub(in crate::families) fn read(keys: &Keys) -> Result<Architecture, Error> {
     let defaults = Defaults { norm_epsilon: 1e-5, ..Defaults::default() };
     let mut architecture = common::grouped(keys, Family::Olmo2, &defaults)?;
-    keys.refuse_sliding(Sliding {
-        layers: architecture.layers,
-        max_length: architecture.max_length,
-        somewhere: true,
-        by_default: true,
-        window: None,
-    })?;
+    keys.refuse_sliding(Sliding::everywhere(&architecture))?;
     architecture.norms = NormPlace::After;
     if let Attention::Grouped { norm, .. } = &mut architecture.attention {
         *norm = QkNorm::Whole;

@@ -64,16 +64,20 @@ impl Settings {
 
 /// `config.json` to switches.
 pub(in crate::families) fn read(keys: &Keys) -> Result<Architecture, Error> {
-    let defaults = Defaults { kv_heads: Some(32), head_width: Some(HEAD_WIDTH), ..Defaults::default() };
+    let defaults = Defaults {
+        kv_heads: Some(32),
+        head_width: Some(HEAD_WIDTH),
+        max_length: 32768,
+        ..Defaults::default()
+    };
     let mut architecture = common::grouped(keys, Family::Qwen3, &defaults)?;
     // Blocks from `max_window_layers` on slide.
     let sliding_from = keys.number_or("max_window_layers", 28.0)?;
     keys.refuse_sliding(Sliding {
-        layers: architecture.layers,
-        max_length: architecture.max_length,
         somewhere: sliding_from < architecture.layers as f64,
         by_default: false,
         window: Some(4096),
+        ..Sliding::everywhere(&architecture)
     })?;
     if let Attention::Grouped { norm, .. } = &mut architecture.attention {
         *norm = QkNorm::PerHead;

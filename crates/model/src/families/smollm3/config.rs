@@ -20,7 +20,7 @@ pub struct Settings {
     /// Key/value heads; as many as query heads when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_key_value_heads: Option<usize>,
-    /// Every so manieth block leaves queries and keys unturned.
+    /// One block in so many leaves queries and keys unturned, the last of each run.
     pub no_rope_layer_interval: usize,
     /// Which blocks turn queries and keys, 1 or 0 each; decided by the interval when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,7 +72,13 @@ impl Settings {
 
 /// `config.json` to switches.
 pub(in crate::families) fn read(keys: &Keys) -> Result<Architecture, Error> {
-    let defaults = Defaults { rope_theta: 2000000.0, tied: true, kv_heads: Some(4), ..Defaults::default() };
+    let defaults = Defaults {
+        rope_theta: 2000000.0,
+        tied: true,
+        kv_heads: Some(4),
+        max_length: 32768,
+        ..Defaults::default()
+    };
     let mut architecture = common::grouped(keys, Family::SmolLm3, &defaults)?;
     // Despite its name, 1 in this list means that the block does turn.
     let flag = |value: &Value| match value.as_u64() {
@@ -86,11 +92,9 @@ pub(in crate::families) fn read(keys: &Keys) -> Result<Architecture, Error> {
     architecture.rope.without = (0..architecture.layers).filter(|&layer| !turned[layer]).collect();
     // Only blocks that do not turn would slide.
     keys.refuse_sliding(Sliding {
-        layers: architecture.layers,
-        max_length: architecture.max_length,
         somewhere: !architecture.rope.without.is_empty(),
         by_default: false,
-        window: None,
+        ..Sliding::everywhere(&architecture)
     })?;
     Ok(architecture)
 }

@@ -92,7 +92,7 @@ pub(in crate::families) fn read(keys: &Keys) -> Result<Architecture, Error> {
         value: keys.count_or("v_head_dim", 128)?,
         norm_epsilon: LATENT_NORM_EPSILON,
     };
-    let defaults = Defaults { tied: true, ..Defaults::default() };
+    let defaults = Defaults { tied: true, max_length: 131072, ..Defaults::default() };
     let mut architecture = common::around(keys, Family::Youtu, attention, &defaults)?;
     keys.divisible("qk_rope_head_dim", architecture.rope_width(), 2)?;
     // Keys and values are made for every head: there are no groups to share them.
@@ -100,13 +100,7 @@ pub(in crate::families) fn read(keys: &Keys) -> Result<Architecture, Error> {
     if kv_heads != heads {
         return Err(keys.unsupported("num_key_value_heads", &kv_heads.into()));
     }
-    keys.refuse_sliding(Sliding {
-        layers: architecture.layers,
-        max_length: architecture.max_length,
-        somewhere: true,
-        by_default: true,
-        window: None,
-    })?;
+    keys.refuse_sliding(Sliding::everywhere(&architecture))?;
     // `null` is no, absence is yes.
     let interleave = keys.flag_or("rope_interleave", !keys.is_null("rope_interleave"))?;
     architecture.rope.pairing = if interleave { Pairing::Neighbours } else { Pairing::Halves };
