@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
@@ -63,7 +64,22 @@ def load(directory, problems):
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[kind]:
             problems.append(f"`{directory}`: {kind.replace('_', ' ')} {sorted(map(str, info[kind]))}")
+    restore_padding_row(directory, model)
     return model.eval()
+
+
+@torch.no_grad()
+def restore_padding_row(directory, model):
+    """Youtu's class zeroes the embedding of the padding token whenever it opens a checkpoint (`_init_weights` writes to
+    a slice, which escapes the note that the tensor was loaded); what the file says is what was trained."""
+    embedding = model.get_input_embeddings()
+    if embedding.padding_idx is None:
+        return
+    for path in Path(directory).glob("model*.safetensors"):
+        with safe_open(path, "pt") as file:
+            if "model.embed_tokens.weight" in file.keys():
+                row = file.get_slice("model.embed_tokens.weight")[embedding.padding_idx]
+                embedding.weight[embedding.padding_idx] = row.float()
 
 
 def check_tokenizer(directory, model, problems):

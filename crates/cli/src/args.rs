@@ -74,6 +74,8 @@ enum Verb {
     Midtrain(commands::train::Arguments),
     /// Show the weight of each token of a text
     Weights(commands::weights::Arguments),
+    /// What a checkpoint is, and what training it would take
+    Inspect(commands::inspect::Arguments),
     /// Continue a prompt
     Generate(commands::generate::Arguments),
 }
@@ -135,6 +137,7 @@ impl Verb {
                 commands::train::run(arguments, remit_train::Stage::Midtrain, shared)
             }
             Verb::Weights(arguments) => commands::weights::run(arguments, shared),
+            Verb::Inspect(arguments) => commands::inspect::run(arguments, shared),
             Verb::Generate(arguments) => commands::generate::run(arguments, shared),
         }
     }

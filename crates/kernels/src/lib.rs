@@ -13,19 +13,22 @@
 //! | [`linear`] | `y = x W^T` | |
 //! | [`embedding`] | rows of a table | |
 //! | [`norm`] | RMSNorm | arXiv 1910.07467 |
-//! | [`rope`] | rotary positions, half-split as in Hugging Face `transformers` | arXiv 2104.09864 |
+//! | [`rope`] | rotary positions, pairs half a head apart or side by side | arXiv 2104.09864 |
 //! | [`attention`] | causal grouped-query attention within documents | arXiv 2205.14135, 2305.13245 |
+//! | [`latent`] | keys and values of multi-head latent attention, and its short form behind a cache | arXiv 2405.04434 |
 //! | [`swiglu`] | `silu(gate) * up` | arXiv 2002.05202 |
 //! | [`head`] | log-probabilities of the targets, and the way back from their derivative | |
 
 pub mod attention;
 pub mod embedding;
 pub mod head;
+pub mod latent;
 pub mod linear;
 pub mod matmul;
 pub mod norm;
 pub mod rope;
 mod simd;
+pub mod stream;
 pub mod swiglu;
 
 pub use matmul::Precision;

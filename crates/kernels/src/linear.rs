@@ -2,7 +2,7 @@
 
 use crate::matmul::{Matrix, MatrixMut, Precision, Write, matmul};
 
-/// The widths of a linear map and how many rows it is applied to.
+/// The widths of a linear map, how many rows it is applied to, and how far apart they lie.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear {
     /// Rows, `N`.
@@ -11,44 +11,60 @@ pub struct Linear {
     pub input: usize,
     /// Columns of `y`.
     pub output: usize,
+    /// Elements from one row of `x` to the next; more than `input` where `x` is a part of wider rows.
+    pub input_stride: usize,
+    /// Elements from one row of `y` to the next.
+    pub output_stride: usize,
     /// Arithmetic of the products.
     pub precision: Precision,
 }
 
 impl Linear {
+    /// A map between dense matrices.
+    pub fn new(rows: usize, input: usize, output: usize, precision: Precision) -> Linear {
+        Linear { rows, input, output, input_stride: input, output_stride: output, precision }
+    }
+
     /// `y [N, out] (+)= x [N, in] W^T`. With [`Write::Add`], `y` is the residual stream.
     pub fn forward(self, x: &[f32], w: &[f32], y: &mut [f32], write: Write) {
-        let Linear { rows, input, output, precision } = self;
+        let Linear { rows, input, output, output_stride, .. } = self;
         matmul(
-            MatrixMut::new(y, rows, output),
+            MatrixMut::strided(y, rows, output, output_stride),
             write,
-            Matrix::new(x, rows, input),
+            self.x(x),
             Matrix::new(w, output, input).transposed(),
-            precision,
+            self.precision,
         );
     }
 
     /// `dx [N, in] = dy W`.
     pub fn backward_input(self, dy: &[f32], w: &[f32], dx: &mut [f32]) {
-        let Linear { rows, input, output, precision } = self;
+        let Linear { rows, input, output, input_stride, .. } = self;
         matmul(
-            MatrixMut::new(dx, rows, input),
+            MatrixMut::strided(dx, rows, input, input_stride),
             Write::Replace,
-            Matrix::new(dy, rows, output),
+            self.y(dy),
             Matrix::new(w, output, input),
-            precision,
+            self.precision,
         );
     }
 
     /// `dW [out, in] += dy^T x`.
     pub fn backward_parameters(self, dy: &[f32], x: &[f32], dw: &mut [f32]) {
-        let Linear { rows, input, output, precision } = self;
         matmul(
-            MatrixMut::new(dw, output, input),
+            MatrixMut::new(dw, self.output, self.input),
             Write::Add,
-            Matrix::new(dy, rows, output).transposed(),
-            Matrix::new(x, rows, input),
-            precision,
+            self.y(dy).transposed(),
+            self.x(x),
+            self.precision,
         );
+    }
+
+    fn x(self, x: &[f32]) -> Matrix<'_> {
+        Matrix::strided(x, self.rows, self.input, self.input_stride)
+    }
+
+    fn y(self, y: &[f32]) -> Matrix<'_> {
+        Matrix::strided(y, self.rows, self.output, self.output_stride)
     }
 }

@@ -2,10 +2,13 @@
 //! formula. Shapes are odd on purpose: nothing divides a block, a lane or a tile.
 
 use proptest::prelude::*;
-use remit_kernels::attention::{Attention, attend_cached};
+use remit_kernels::attention::{Attention, Cache, attend_cached};
 use remit_kernels::head::{self, Head, Rule, Scratch};
+use remit_kernels::latent::Latent;
 use remit_kernels::linear::Linear;
 use remit_kernels::matmul::Write;
+use remit_kernels::norm::Groups;
+use remit_kernels::rope::{Heads, Pairing};
 use remit_kernels::{Precision, embedding, norm, rope, swiglu};
 
 /// Deterministic numbers in [-1, 1).
@@ -69,7 +72,7 @@ fn plain_matmul(a: &[f64], b: &[f64], m: usize, k: usize, n: usize, b_transposed
 #[test]
 fn linear() {
     for (rows, input, output) in [(1, 1, 1), (7, 5, 3), (130, 33, 70), (3, 17, 600)] {
-        let layer = Linear { rows, input, output, precision: Precision::F32 };
+        let layer = Linear::new(rows, input, output, Precision::F32);
         let (x, w, dy) = (noise(rows * input, 1), noise(output * input, 2), noise(rows * output, 3));
         let mut y = vec![1.0; rows * output];
         layer.forward(&x, &w, &mut y, Write::Replace);
@@ -117,32 +120,104 @@ fn rms_norm() {
     }
 }
 
+/// What a strided map must do: the dense one on the columns it owns, and nothing to the others.
+#[test]
+fn linear_on_parts_of_wider_rows() {
+    let (rows, input, output, input_stride, output_stride) = (7, 5, 3, 9, 4);
+    let dense = Linear::new(rows, input, output, Precision::F32);
+    let strided = Linear { input_stride, output_stride, ..dense };
+    let cut = |wide: &[f32], stride: usize, width: usize| -> Vec<f32> {
+        wide.chunks(stride).flat_map(|row| row[1..1 + width].to_vec()).collect()
+    };
+    let (x, dy, w) =
+        (noise(rows * input_stride, 1), noise(rows * output_stride, 2), noise(output * input, 3));
+    let (x_cut, dy_cut) = (cut(&x, input_stride, input), cut(&dy, output_stride, output));
+    let (mut y, mut y_cut) = (vec![5.0; dy.len()], vec![0.0; dy_cut.len()]);
+    strided.forward(&x[1..], &w, &mut y[1..], Write::Replace);
+    dense.forward(&x_cut, &w, &mut y_cut, Write::Replace);
+    assert_eq!(cut(&y, output_stride, output), y_cut);
+    assert!(y.chunks(output_stride).all(|row| row[0] == 5.0));
+    let (mut dx, mut dx_cut) = (vec![5.0; x.len()], vec![0.0; x_cut.len()]);
+    strided.backward_input(&dy[1..], &w, &mut dx[1..]);
+    dense.backward_input(&dy_cut, &w, &mut dx_cut);
+    assert_eq!(cut(&dx, input_stride, input), dx_cut);
+    assert!(dx.chunks(input_stride).all(|row| row[0] == 5.0 && row[6..] == [5.0; 3]));
+    let [mut dw, mut dw_cut] = [(); 2].map(|()| vec![0.0; w.len()]);
+    strided.backward_parameters(&dy[1..], &x[1..], &mut dw);
+    dense.backward_parameters(&dy_cut, &x_cut, &mut dw_cut);
+    assert_eq!(dw, dw_cut);
+}
+
+/// `groups` of each row normalised, the rest as it is.
+fn plain_groups(x: &[f64], groups: Groups, gain: &[f64]) -> Vec<f64> {
+    x.chunks(groups.stride)
+        .flat_map(|row| {
+            let (before, rest) = row.split_at(groups.first);
+            let (inside, behind) = rest.split_at(groups.count * gain.len());
+            [before, &plain_norm(inside, gain), behind].concat()
+        })
+        .collect()
+}
+
+/// The whole of a projection as one group, heads as one group each, a latent in front of other columns.
+#[test]
+fn norms_of_groups_of_columns() {
+    for (rows, stride, first, count, width) in [(5, 40, 0, 1, 33), (300, 17, 3, 4, 3), (7, 70, 1, 2, 34)] {
+        let groups = Groups { stride, first, count };
+        let (x, gain, dy) = (noise(rows * stride, 1), noise(width, 2), noise(rows * stride, 3));
+        let (mut y, mut kept, mut inverse) =
+            (x.clone(), vec![0.0; rows * count * width], vec![0.0; rows * count]);
+        norm::forward_groups(&mut y, groups, &gain, 1e-5, &mut kept, &mut inverse);
+        check("y", &y, &plain_groups(&wide(&x), groups, &wide(&gain)), 1e-6);
+        let (mut d, mut d_gain) = (dy.clone(), vec![0.5; width]);
+        norm::backward_groups(&mut d, groups, &gain, &kept, &inverse, &mut d_gain);
+        check("dx", &d, &difference(|x| plain_groups(x, groups, &wide(&gain)), &x, &dy), 1e-5);
+        let want = difference(|g| plain_groups(&wide(&x), groups, g), &gain, &dy);
+        check("d_gain", &d_gain, &want.iter().map(|v| v + 0.5).collect::<Vec<_>>(), 1e-5);
+    }
+}
+
+/// Pairs turned by `position * frequency`, the rest as it is.
+fn plain_rope(x: &[f64], heads: Heads, frequencies: &[f32], pairing: Pairing, length: usize) -> Vec<f64> {
+    let (mut y, half) = (x.to_vec(), frequencies.len());
+    for (n, row) in y.chunks_mut(heads.stride).enumerate() {
+        for head in 0..heads.count {
+            let start = heads.first + head * heads.apart;
+            for (i, frequency) in frequencies.iter().enumerate() {
+                let (a, b) = match pairing {
+                    Pairing::Halves => (start + i, start + i + half),
+                    Pairing::Neighbours => (start + 2 * i, start + 2 * i + 1),
+                };
+                let (sin, cos) = ((2 + n % length) as f64 * f64::from(*frequency)).sin_cos();
+                (row[a], row[b]) = (row[a] * cos - row[b] * sin, row[b] * cos + row[a] * sin);
+            }
+        }
+    }
+    y
+}
+
 #[test]
 fn rope_is_a_rotation_and_its_inverse() {
-    let (length, heads, half, stride) = (5, 2, 3, 14); // two columns beyond the heads stay as they are
     let frequencies = [1.0, 0.3, 0.01];
-    let table = rope::Table::new(&frequencies, 9);
-    let x = noise(10 * stride, 1);
-    let mut y = x.clone();
-    rope::rotate(&mut y, &table, stride, heads, length, 2, rope::Turn::Forward);
-    let want: Vec<f64> = (0..x.len())
-        .map(|i| {
-            let (row, column) = (i / stride, i % stride);
-            if column >= heads * 2 * half {
-                return f64::from(x[i]);
-            }
-            let (component, position) = (column % (2 * half), 2 + row % length);
-            let (sin, cos) = (position as f64 * f64::from(frequencies[component % half])).sin_cos();
-            if component < half {
-                f64::from(x[i]) * cos - f64::from(x[i + half]) * sin
-            } else {
-                f64::from(x[i]) * cos + f64::from(x[i - half]) * sin
-            }
-        })
-        .collect();
-    check("rotated", &y, &want, 1e-6);
-    rope::rotate(&mut y, &table, stride, heads, length, 2, rope::Turn::Back);
-    check("turned back", &y, &wide(&x), 1e-6);
+    // Heads side by side with two columns behind them; heads of which only the end is turned.
+    for heads in [
+        Heads { stride: 14, first: 0, count: 2, apart: 6 },
+        Heads { stride: 23, first: 4, count: 2, apart: 10 },
+    ] {
+        for pairing in [Pairing::Halves, Pairing::Neighbours] {
+            let table = rope::Table::new(&frequencies, 9, pairing);
+            let (x, dy) = (noise(10 * heads.stride, 1), noise(10 * heads.stride, 2));
+            let plain = |x: &[f64]| plain_rope(x, heads, &frequencies, pairing, 5);
+            let mut y = x.clone();
+            rope::rotate(&mut y, &table, heads, 5, 2, rope::Turn::Forward);
+            check("rotated", &y, &plain(&wide(&x)), 1e-6);
+            rope::rotate(&mut y, &table, heads, 5, 2, rope::Turn::Back);
+            check("turned back", &y, &wide(&x), 1e-6);
+            let mut d = dy.clone();
+            rope::rotate(&mut d, &table, heads, 5, 2, rope::Turn::Back);
+            check("dx", &d, &difference(plain, &x, &dy), 1e-5);
+        }
+    }
 }
 
 #[test]
@@ -229,6 +304,7 @@ fn attention_forward_and_backward() {
         (1, 5, 1, 1, 3, 3, None),
         (2, 9, 4, 2, 4, 4, Some(vec![3, 7])),
         (1, 9, 3, 3, 4, 2, None),
+        (2, 7, 5, 1, 6, 3, Some(vec![2, 5])),
         (2, 70, 2, 1, 3, 5, Some(vec![1, 2, 40, 66])),
     ] {
         let a = Attention { windows, length, heads, kv_heads, qk_width, v_width, scale: 0.6 };
@@ -290,13 +366,75 @@ fn cached_attention_equals_the_last_row() {
     let qkv = noise(9 * a.columns(), 1);
     let (mut y, mut lse) = (vec![0.0; 9 * 24], vec![0.0; 36]);
     a.forward(&qkv, None, &mut y, &mut lse);
-    let columns = |from: usize, to: usize| -> Vec<f32> {
+    let cut = |from: usize, to: usize| -> Vec<f32> {
         qkv.chunks(a.columns()).flat_map(|row| row[from..to].to_vec()).collect()
     };
-    let (queries, keys, values) = (columns(0, 16), columns(16, 24), columns(24, 36));
+    let (queries, cache) = (cut(0, 16), cut(16, 36));
     let mut last = vec![0.0; 24];
-    attend_cached(&a, &queries[8 * 16..], &keys, &values, &mut last);
+    attend_cached(&a, &queries[8 * 16..], Cache { rows: &cache, stride: 20, values: 8 }, &mut last);
     check("last row", &last, &wide(&y[8 * 24..]), 1e-6);
+}
+
+const LATENT: Latent = Latent { heads: 3, rank: 5, own: 4, turned: 2, value: 3 };
+
+/// The matrix that attention reads, from queries `[N, H*(A+P)]`, latents `[N, R+P]` and `u`.
+fn plain_expand(queries: &[f64], latent: &[f64], u: &[f64]) -> Vec<f64> {
+    let Latent { heads, rank, own, turned, value } = LATENT;
+    latent
+        .chunks(rank + turned)
+        .zip(queries.chunks(heads * (own + turned)))
+        .flat_map(|(row, queries)| {
+            let (c, shared) = row.split_at(rank);
+            let kv = plain_matmul(c, u, 1, rank, heads * (own + value), true);
+            let heads = || kv.chunks(own + value);
+            let keys = heads().flat_map(|kv| [&kv[..own], shared].concat()).collect::<Vec<_>>();
+            let values = heads().flat_map(|kv| kv[own..].to_vec()).collect::<Vec<_>>();
+            [queries, &keys, &values].concat()
+        })
+        .collect()
+}
+
+#[test]
+fn latent_keys_and_values_forward_and_backward() {
+    let Latent { heads, rank, turned, .. } = LATENT;
+    let (n, stride, queries) = (40, rank + turned, heads * LATENT.qk_width());
+    let (latent, u, q) = (noise(n * stride, 1), noise(LATENT.expanded() * rank, 2), vec![0.0; n * queries]);
+    let product = Linear { input_stride: stride, ..Linear::new(n, rank, LATENT.expanded(), Precision::F32) };
+    let (mut kv, mut qkv) = (vec![0.0; n * LATENT.expanded()], vec![0.0; n * LATENT.columns()]);
+    product.forward(&latent, &u, &mut kv, Write::Replace);
+    LATENT.expand(&kv, &latent, stride, &mut qkv);
+    check("qkv", &qkv, &plain_expand(&wide(&q), &wide(&latent), &wide(&u)), 1e-6);
+    let d_qkv = noise(qkv.len(), 3);
+    let (mut d_kv, mut d_latent) = (vec![9.0; kv.len()], vec![9.0; latent.len()]);
+    LATENT.expand_backward(&d_qkv, &mut d_kv, &mut d_latent, stride);
+    product.backward_input(&d_kv, &u, &mut d_latent);
+    let want = difference(|latent| plain_expand(&wide(&q), latent, &wide(&u)), &latent, &d_qkv);
+    check("d_latent", &d_latent, &want, 1e-5);
+}
+
+/// Queries brought to the latent's side see what expanded keys and values show them.
+#[test]
+fn cached_latent_attention_equals_the_expanded_form() {
+    let Latent { heads, rank, turned, value, .. } = LATENT;
+    let (n, fed, queries) = (9, 3, heads * LATENT.qk_width());
+    let (latent, u, q) =
+        (noise(n * (rank + turned), 1), noise(LATENT.expanded() * rank, 2), noise(n * queries, 3));
+    let a = Attention {
+        windows: 1,
+        length: n,
+        heads,
+        kv_heads: heads,
+        qk_width: LATENT.qk_width(),
+        v_width: value,
+        scale: 0.5,
+    };
+    let want = plain_attention(&a, &plain_expand(&wide(&q), &wide(&latent), &wide(&u)), None);
+    let mut output = vec![0.0; fed * heads * value];
+    // Rows of queries may be wider than the queries.
+    let rows: Vec<f32> =
+        q[(n - fed) * queries..].chunks(queries).flat_map(|q| [q, &[7.0; 2]].concat()).collect();
+    LATENT.attend_cached(&rows, queries + 2, &u, &latent, 0.5, &mut output, Precision::F32);
+    check("last rows", &output, &want[(n - fed) * heads * value..], 2e-6);
 }
 
 /// `loss = sum_n a_n logp_n + b_n lse_n`, whose derivatives are `a` and `b`.

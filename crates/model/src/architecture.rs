@@ -1,6 +1,7 @@
 //! The switches of a decoder, whatever family they came from.
 
 use crate::families::Family;
+pub use remit_kernels::rope::Pairing;
 use serde_json::{Map, Value};
 
 /// Shapes and switches of a decoder.
@@ -16,12 +17,12 @@ pub struct Architecture {
     pub layers: usize,
     /// Query heads, `H`.
     pub heads: usize,
-    /// Key/value heads, `K`.
-    pub kv_heads: usize,
-    /// Width of a head, `E`.
-    pub head_width: usize,
+    /// How queries, keys and values are made.
+    pub attention: Attention,
     /// Width of the MLP, `F`.
     pub mlp_width: usize,
+    /// Where the norms of a block stand.
+    pub norms: NormPlace,
     /// Added to the mean square in RMSNorm.
     pub norm_epsilon: f32,
     /// Rotary positions.
@@ -32,10 +33,63 @@ pub struct Architecture {
     pub max_length: usize,
     /// Standard deviation of fresh parameters.
     pub initial_deviation: f32,
+    /// Standard deviation of a fresh embedding table.
+    pub embedding_deviation: f32,
     /// End-of-sequence tokens, where generation stops.
     pub end_tokens: Vec<u32>,
     /// `config.json` as it was read; keys that mean nothing here survive a round trip.
     pub source: Map<String, Value>,
+    /// `generation_config.json` as it was read; empty where there is none.
+    pub generation: Map<String, Value>,
+}
+
+/// How a block makes queries, keys and values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Attention {
+    /// One product for all three; several query heads may share a key/value head (arXiv 2305.13245).
+    Grouped {
+        /// Key/value heads, `K`.
+        kv_heads: usize,
+        /// Width of a head, `E`.
+        head_width: usize,
+        /// RMSNorm of queries and keys, before they are turned.
+        norm: QkNorm,
+    },
+    /// Multi-head latent attention (arXiv 2405.04434): keys and values are made from a short row.
+    Latent {
+        /// Width of the row that queries are made from; without it they come straight from the stream.
+        query_rank: Option<usize>,
+        /// Width of the row that keys and values are made from, `R`.
+        rank: usize,
+        /// Width of a head's own part of queries and keys, which has no position, `A`.
+        own: usize,
+        /// Width of the turned part of queries and keys, `P`; all heads share one key.
+        turned: usize,
+        /// Width of a value head, `B`.
+        value: usize,
+        /// Added to the mean square in the short rows' RMSNorm.
+        norm_epsilon: f32,
+    },
+}
+
+/// RMSNorm of queries and keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QkNorm {
+    /// None.
+    None,
+    /// Each head by itself, all with one gain.
+    PerHead,
+    /// All heads together.
+    Whole,
+}
+
+/// Where the norms of a block stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormPlace {
+    /// In front of attention and MLP.
+    Before,
+    /// Behind attention and MLP, before their result joins the stream.
+    After,
 }
 
 /// Rotary position settings.
@@ -45,6 +99,10 @@ pub struct Rope {
     pub theta: f64,
     /// How the series is stretched for long windows.
     pub scaling: RopeScaling,
+    /// Which components turn together.
+    pub pairing: Pairing,
+    /// Blocks that leave queries and keys unturned, by index.
+    pub without: Vec<usize>,
 }
 
 /// Stretching of rotary wavelengths.
@@ -66,12 +124,13 @@ pub enum RopeScaling {
 }
 
 impl Rope {
-    /// Radians a position for each of the `head_width / 2` pairs.
-    pub fn frequencies(&self, head_width: usize) -> Vec<f32> {
-        (0..head_width / 2)
+    /// Radians a position for each of the `width / 2` pairs.
+    pub fn frequencies(&self, width: usize) -> Vec<f32> {
+        (0..width / 2)
             .map(|i| {
-                // `transformers` rounds the power to f32 before it inverts it.
-                let frequency = 1.0 / f64::from(self.theta.powf((2 * i) as f64 / head_width as f64) as f32);
+                // `transformers` rounds the exponent to f32, and the power before it inverts it.
+                let exponent = f64::from((2 * i) as f32 / width as f32);
+                let frequency = 1.0 / f64::from(self.theta.powf(exponent) as f32);
                 self.stretched(frequency) as f32
             })
             .collect()
@@ -96,24 +155,98 @@ impl Rope {
 }
 
 impl Architecture {
-    /// What attention scores are multiplied with.
-    pub fn attention_scale(&self) -> f32 {
-        (1.0 / (self.head_width as f64).sqrt()) as f32
+    /// Width of a query or key head.
+    pub fn qk_width(&self) -> usize {
+        match self.attention {
+            Attention::Grouped { head_width, .. } => head_width,
+            Attention::Latent { own, turned, .. } => own + turned,
+        }
     }
 
-    /// Columns of the matrix of queries, keys and values.
+    /// Width of a value head.
+    pub fn v_width(&self) -> usize {
+        match self.attention {
+            Attention::Grouped { head_width, .. } => head_width,
+            Attention::Latent { value, .. } => value,
+        }
+    }
+
+    /// Key/value heads as attention sees them.
+    pub fn kv_heads(&self) -> usize {
+        match self.attention {
+            Attention::Grouped { kv_heads, .. } => kv_heads,
+            Attention::Latent { .. } => self.heads,
+        }
+    }
+
+    /// Width of what is turned in a head.
+    pub fn rope_width(&self) -> usize {
+        match self.attention {
+            Attention::Grouped { head_width, .. } => head_width,
+            Attention::Latent { turned, .. } => turned,
+        }
+    }
+
+    /// What attention scores are multiplied with.
+    pub fn attention_scale(&self) -> f32 {
+        (1.0 / (self.qk_width() as f64).sqrt()) as f32
+    }
+
+    /// Columns of all query heads.
+    pub fn queries_width(&self) -> usize {
+        self.heads * self.qk_width()
+    }
+
+    /// Columns of the matrix of queries, keys and values that attention reads.
     pub fn qkv_width(&self) -> usize {
-        (self.heads + 2 * self.kv_heads) * self.head_width
+        self.queries_width() + self.kv_heads() * (self.qk_width() + self.v_width())
+    }
+
+    /// Columns of what attention gives.
+    pub fn attended_width(&self) -> usize {
+        self.heads * self.v_width()
+    }
+
+    /// Columns of the product that latent attention begins with: the row for queries (or the queries themselves), the
+    /// row for keys and values, the turned key. 0 for other attention.
+    pub fn latent_width(&self) -> usize {
+        match self.attention {
+            Attention::Grouped { .. } => 0,
+            Attention::Latent { query_rank, rank, turned, .. } => {
+                query_rank.unwrap_or(self.queries_width()) + rank + turned
+            }
+        }
+    }
+
+    /// Numbers a position and block that generation keeps: keys and values, or the short row they are made from.
+    pub fn cache_width(&self) -> usize {
+        match self.attention {
+            Attention::Grouped { .. } => self.qkv_width() - self.queries_width(),
+            Attention::Latent { rank, turned, .. } => rank + turned,
+        }
+    }
+
+    /// Whether a block turns its queries and keys.
+    pub fn turns(&self, layer: usize) -> bool {
+        !self.rope.without.contains(&layer)
     }
 
     /// Floating-point operations of one training step's forward and backward passes over a window of `length`
     /// positions, a prediction: six a parameter in a product, and attention's own.
     pub fn training_flops(&self, length: usize) -> f64 {
-        let products = self.layers
-            * (self.width * (self.qkv_width() + self.heads * self.head_width)
-                + 3 * self.width * self.mlp_width)
-            + self.width * self.vocab_size;
-        let attention = self.layers * self.heads * self.head_width * length * 2 * 7 / 2;
+        let projections = match self.attention {
+            Attention::Grouped { .. } => self.width * self.qkv_width(),
+            Attention::Latent { query_rank, rank, own, value, .. } => {
+                self.width * self.latent_width()
+                    + query_rank.unwrap_or(0) * self.queries_width()
+                    + rank * self.heads * (own + value)
+            }
+        };
+        let block = projections + self.attended_width() * self.width + 3 * self.width * self.mlp_width;
+        let products = self.layers * block + self.width * self.vocab_size;
+        // Four products as wide as a query head and three as wide as a value head, over half the window on average.
+        let attention =
+            self.layers * self.heads * length * (4 * self.qk_width() + 3 * self.v_width()) * 2 / 2;
         6.0 * products as f64 + attention as f64
     }
 }
@@ -122,10 +255,13 @@ impl Architecture {
 mod tests {
     use super::*;
 
+    fn rope(theta: f64, scaling: RopeScaling) -> Rope {
+        Rope { theta, scaling, pairing: Pairing::Halves, without: Vec::new() }
+    }
+
     #[test]
     fn plain_frequencies_are_the_geometric_series() {
-        let rope = Rope { theta: 10000.0, scaling: RopeScaling::None };
-        assert_eq!(rope.frequencies(4), [1.0, 0.01]);
+        assert_eq!(rope(10000.0, RopeScaling::None).frequencies(4), [1.0, 0.01]);
     }
 
     #[test]
@@ -136,8 +272,8 @@ mod tests {
             high_frequency: 4.0,
             original_length: 8192.0,
         };
-        let plain = Rope { theta: 500000.0, scaling: RopeScaling::None }.frequencies(128);
-        let stretched = Rope { theta: 500000.0, scaling }.frequencies(128);
+        let plain = rope(500000.0, RopeScaling::None).frequencies(128);
+        let stretched = rope(500000.0, scaling).frequencies(128);
         assert_eq!(plain[0], stretched[0]);
         assert!((plain[63] / stretched[63] - 8.0).abs() < 1e-5);
         for (plain, stretched) in plain.iter().zip(&stretched) {

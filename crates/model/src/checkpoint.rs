@@ -1,10 +1,12 @@
 //! A decoder in Hugging Face layout: `config.json`, `generation_config.json`, `model.safetensors` or shards.
 
-use crate::layout::Entry;
-use crate::{Architecture, Decoder, Error, families};
+use crate::decoder::{FrozenParameters, MappedParameters, read_entries};
+use crate::layout::{Entry, Layout};
+use crate::{Architecture, Decoder, Error, Frozen, families};
 use remit_store::atomic;
 use remit_store::tensors::{FileDtype, TensorDirectory, TensorOut, write_tensors};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// How a decoder is written.
@@ -23,22 +25,34 @@ impl Default for SaveOptions {
 }
 
 impl Architecture {
-    /// Reads `config.json` in `directory`.
+    /// Reads `config.json` in `directory`, and `generation_config.json` where there is one: its end tokens go before.
     pub fn open(directory: &Path) -> Result<Architecture, Error> {
         let path = directory.join("config.json");
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error)
-                if error.kind() == std::io::ErrorKind::NotFound
-                    || error.kind() == std::io::ErrorKind::NotADirectory =>
-            {
-                return Err(Error::NoConfig { directory: directory.to_owned() });
-            }
-            Err(error) => return Err(remit_store::Error::io("read", &path, error).into()),
+        let Some(source) = read_json(&path)? else {
+            return Err(Error::NoConfig { directory: directory.to_owned() });
         };
-        let source: Map<String, Value> = serde_json::from_str(&text)
-            .map_err(|error| Error::BadConfig { path: path.clone(), cause: error.to_string() })?;
-        families::read(source, &path)
+        let mut architecture = families::read(source, &path)?;
+        let path = directory.join("generation_config.json");
+        if let Some(generation) = read_json(&path)? {
+            architecture.generation = generation;
+            families::read_end_tokens(&mut architecture, &path)?;
+        }
+        Ok(architecture)
+    }
+}
+
+/// The object in a file; `None` where there is no such file.
+fn read_json(path: &Path) -> Result<Option<Map<String, Value>>, Error> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(remit_store::Error::io("read", path, error).into()),
+    };
+    match serde_json::from_str(&text) {
+        Ok(object) => Ok(Some(object)),
+        Err(error) => Err(Error::BadConfig { path: path.to_owned(), cause: error.to_string() }),
     }
 }
 
@@ -46,15 +60,10 @@ impl Decoder {
     /// Opens a checkpoint directory. Parameters are read from the memory-mapped files straight into the decoder's
     /// own buffer, in `f32`.
     pub fn open(directory: &Path) -> Result<Decoder, Error> {
-        let architecture = Architecture::open(directory)?;
-        let files = TensorDirectory::open(directory)?;
-        let mut decoder = Decoder::zeroed(architecture);
-        let layout = decoder.layout().clone();
-        check_names(&files, layout.entries(), decoder.architecture(), directory)?;
-        for entry in layout.entries() {
-            files.read_f32(&entry.name, &mut decoder.parameters[entry.range.clone()])?;
-        }
-        Ok(decoder)
+        let (architecture, layout, files) = open(directory)?;
+        let mut parameters = vec![0.0; layout.len()];
+        read_entries(&files, layout.entries(), &mut parameters);
+        Ok(Decoder::from_parts(architecture, layout, parameters))
     }
 
     /// Writes the decoder into `directory`, which exists; making it appear atomically is the caller's business.
@@ -78,20 +87,71 @@ impl Decoder {
         // `transformers` 5 calls it `dtype`; other readers still look for `torch_dtype`.
         config.insert("dtype".into(), dtype.into());
         config.insert("torch_dtype".into(), dtype.into());
-        write_json(&directory.join("config.json"), &Value::Object(config.clone()))?;
-        let id = |key: &str| config.get(key).cloned().unwrap_or(Value::Null);
-        let generation = json!({
-            "_from_model_config": true,
-            "bos_token_id": id("bos_token_id"),
-            "eos_token_id": id("eos_token_id"),
-            "pad_token_id": id("pad_token_id"),
-        });
-        let Value::Object(mut generation) = generation else {
-            unreachable!("the literal above is an object")
-        };
-        generation.retain(|_, value| !value.is_null());
-        write_json(&directory.join("generation_config.json"), &Value::Object(generation))
+        write_json(&directory.join("config.json"), &Value::Object(config))?;
+        let generation = Value::Object(generation(self.architecture()));
+        write_json(&directory.join("generation_config.json"), &generation)
     }
+}
+
+/// `generation_config.json` as it was read, or as it follows from `config.json`.
+fn generation(architecture: &Architecture) -> Map<String, Value> {
+    if !architecture.generation.is_empty() {
+        return architecture.generation.clone();
+    }
+    let ids = ["bos_token_id", "eos_token_id", "pad_token_id"].into_iter().filter_map(|key| {
+        let id = architecture.source.get(key).filter(|id| !id.is_null())?;
+        Some((key.to_owned(), id.clone()))
+    });
+    [("_from_model_config".to_owned(), true.into())].into_iter().chain(ids).collect()
+}
+
+impl Frozen {
+    /// Parameters, in bytes as `f32`, up to which [`Decoder::frozen`] reads them into memory: there speed is worth more
+    /// than the memory, beyond it the other way round.
+    pub const OWNED_BYTES_MAX: u64 = 1 << 30;
+
+    /// Opens a checkpoint directory only to read it: small ones into memory, large ones by [`Decoder::mapped`].
+    pub fn frozen(directory: &Path) -> Result<Frozen, Error> {
+        let (architecture, layout, files) = open(directory)?;
+        if Frozen::is_mapped(&layout) {
+            let parameters = FrozenParameters::Mapped(MappedParameters::new(files));
+            return Ok(Decoder::from_parts(architecture, layout, parameters));
+        }
+        let mut parameters = vec![0.0; layout.len()];
+        read_entries(&files, layout.entries(), &mut parameters);
+        Ok(Decoder::from_parts(architecture, layout, FrozenParameters::Owned(parameters)))
+    }
+
+    /// Opens a checkpoint directory and leaves the parameters in its memory-mapped files. Opening reads no parameter.
+    /// A pass converts one block after the other to `f32`, and the head's matrix once and for all: beyond the files
+    /// themselves that is what it takes ([`Decoder::frozen_bytes`]), and the results are those of [`Decoder::open`] to
+    /// the last bit.
+    pub fn mapped(directory: &Path) -> Result<Frozen, Error> {
+        let (architecture, layout, files) = open(directory)?;
+        let parameters = FrozenParameters::Mapped(MappedParameters::new(files));
+        Ok(Decoder::from_parts(architecture, layout, parameters))
+    }
+
+    /// Bytes that the parameters of [`Decoder::frozen`] take beyond the mapped files.
+    pub fn frozen_bytes(architecture: &Architecture) -> u64 {
+        let layout = architecture.family.layout(architecture);
+        let block = layout.blocks.first().map_or(0, |block| block.all.len());
+        let numbers = if Frozen::is_mapped(&layout) { block + layout.head.len() } else { layout.len() };
+        (numbers * size_of::<f32>()) as u64
+    }
+
+    fn is_mapped(layout: &Layout) -> bool {
+        (layout.len() * size_of::<f32>()) as u64 > Frozen::OWNED_BYTES_MAX
+    }
+}
+
+/// A checkpoint's switches, layout and files, checked against one another.
+fn open(directory: &Path) -> Result<(Architecture, Layout, TensorDirectory), Error> {
+    let architecture = Architecture::open(directory)?;
+    let files = TensorDirectory::open(directory)?;
+    let layout = architecture.family.layout(&architecture);
+    check_tensors(&files, layout.entries(), &architecture, directory)?;
+    Ok((architecture, layout, files))
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<(), Error> {
@@ -100,8 +160,8 @@ fn write_json(path: &Path, value: &Value) -> Result<(), Error> {
     Ok(atomic::write(path, text.as_bytes())?)
 }
 
-/// Every tensor that the architecture needs, in its shape, and no other.
-fn check_names(
+/// Every tensor that the architecture needs, in its shape and of a type that can be read, and no other.
+fn check_tensors(
     files: &TensorDirectory,
     entries: &[Entry],
     architecture: &Architecture,
@@ -125,6 +185,7 @@ fn check_names(
                 expected: shape.clone(),
             });
         }
+        files.read_f32_part(name, 0, &mut [])?;
     }
     let known: std::collections::HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
     for name in files.names().filter(|name| !known.contains(name)) {

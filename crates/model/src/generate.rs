@@ -1,13 +1,10 @@
-//! Continuing a prompt, one sequence at a time, with a cache of keys and values.
+//! Continuing a prompt, one sequence at a time, with a cache of what earlier positions left.
 
-use crate::decoder::Decoder;
-use crate::{Architecture, Error};
+use crate::Error;
+use crate::decoder::{Cache, Decoder, Storage};
+use crate::workspace::{Keep, Workspace};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use remit_kernels::attention::{Attention, attend_cached};
-use remit_kernels::matmul::Write;
-use remit_kernels::rope::{self, Turn};
-use remit_kernels::{embedding, norm, swiglu};
 
 /// How the next token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,8 +41,8 @@ impl Sampling {
 }
 
 /// `prompt` and up to `max_new_tokens` more; ends early after an end token of the model.
-pub fn generate(
-    decoder: &mut Decoder,
+pub fn generate<P: Storage>(
+    decoder: &mut Decoder<P>,
     prompt: &[u32],
     max_new_tokens: usize,
     sampling: Sampling,
@@ -60,14 +57,16 @@ pub fn generate(
         Sampling::Random { seed, .. } => ChaCha8Rng::seed_from_u64(seed),
         Sampling::Greedy => ChaCha8Rng::seed_from_u64(0),
     };
-    let mut cache = Cache::new(decoder.architecture());
+    let mut cache = Cache::new(decoder.architecture(), prompt.len() + max_new_tokens);
+    let mut workspace = Workspace::new(decoder.architecture(), prompt.len(), Keep::Nothing);
+    let width = decoder.architecture().width;
     let mut sequence = prompt.to_vec();
-    let mut fed = 0;
     for _ in 0..max_new_tokens {
-        let logits = cache.advance(decoder, &sequence[fed..]);
-        fed = sequence.len();
+        let hidden = decoder.advance(&sequence[cache.positions..], &mut cache, &mut workspace);
+        let last = &hidden[hidden.len() - width..];
+        let logits = decoder.head().all_logits(last, decoder.head_parameters());
         if logits.iter().any(|logit| !logit.is_finite()) {
-            return Err(Error::LogitsNotFinite { position: fed - 1 });
+            return Err(Error::LogitsNotFinite { position: sequence.len() - 1 });
         }
         let next = match sampling {
             Sampling::Greedy => argmax(&logits),
@@ -79,95 +78,6 @@ pub fn generate(
         }
     }
     Ok(sequence)
-}
-
-/// Keys and values of the positions seen so far, by block.
-struct Cache {
-    /// `[positions, K*E]` each.
-    keys: Vec<Vec<f32>>,
-    /// `[positions, K*E]` each.
-    values: Vec<Vec<f32>>,
-    positions: usize,
-}
-
-impl Cache {
-    fn new(architecture: &Architecture) -> Cache {
-        let empty = || vec![Vec::new(); architecture.layers];
-        Cache { keys: empty(), values: empty(), positions: 0 }
-    }
-
-    /// Feeds `ids`; returns the logits behind the last of them, `[V]`.
-    fn advance(&mut self, decoder: &Decoder, ids: &[u32]) -> Vec<f32> {
-        let Architecture { width, heads, kv_heads, head_width, mlp_width, norm_epsilon, .. } =
-            *decoder.architecture();
-        let (rows, layout) = (ids.len(), decoder.layout());
-        let (q_width, kv_width, qkv_width) =
-            (heads * head_width, kv_heads * head_width, decoder.architecture().qkv_width());
-        let parameters = |range: &std::ops::Range<usize>| &decoder.parameters[range.clone()];
-        let zeros = |columns: usize| vec![0.0; rows * columns];
-        let (mut x, mut normed, mut inverse) = (zeros(width), zeros(width), zeros(1));
-        let (mut qkv, mut attended, mut gate_up, mut mlp) =
-            (zeros(qkv_width), zeros(q_width), zeros(2 * mlp_width), zeros(mlp_width));
-        embedding::forward(ids, parameters(&layout.embedding), width, &mut x);
-        let shape = Attention {
-            windows: 1,
-            length: 1,
-            heads,
-            kv_heads,
-            qk_width: head_width,
-            v_width: head_width,
-            scale: decoder.architecture().attention_scale(),
-        };
-        for (layer, block) in layout.blocks.iter().enumerate() {
-            norm::forward(&x, parameters(&block.attention_norm), norm_epsilon, &mut normed, &mut inverse);
-            decoder.linear(rows, width, qkv_width).forward(
-                &normed,
-                parameters(&block.qkv),
-                &mut qkv,
-                Write::Replace,
-            );
-            rope::rotate(
-                &mut qkv,
-                decoder.rope_table(),
-                qkv_width,
-                heads + kv_heads,
-                rows,
-                self.positions,
-                Turn::Forward,
-            );
-            let (keys, values) = (&mut self.keys[layer], &mut self.values[layer]);
-            for (row, attended) in qkv.chunks(qkv_width).zip(attended.chunks_mut(q_width)) {
-                keys.extend_from_slice(&row[q_width..q_width + kv_width]);
-                values.extend_from_slice(&row[q_width + kv_width..]);
-                attend_cached(&shape, &row[..q_width], keys, values, attended);
-            }
-            decoder.linear(rows, q_width, width).forward(
-                &attended,
-                parameters(&block.attention_output),
-                &mut x,
-                Write::Add,
-            );
-            norm::forward(&x, parameters(&block.mlp_norm), norm_epsilon, &mut normed, &mut inverse);
-            decoder.linear(rows, width, 2 * mlp_width).forward(
-                &normed,
-                parameters(&block.gate_up),
-                &mut gate_up,
-                Write::Replace,
-            );
-            swiglu::forward(&gate_up, mlp_width, &mut mlp);
-            decoder.linear(rows, mlp_width, width).forward(&mlp, parameters(&block.down), &mut x, Write::Add);
-        }
-        self.positions += rows;
-        let last = &x[(rows - 1) * width..];
-        norm::forward(
-            last,
-            parameters(&layout.final_norm),
-            norm_epsilon,
-            &mut normed[..width],
-            &mut inverse[..1],
-        );
-        decoder.head().all_logits(&normed[..width], decoder.head_parameters())
-    }
 }
 
 fn argmax(logits: &[f32]) -> u32 {

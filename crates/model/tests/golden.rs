@@ -2,10 +2,10 @@
 
 use remit_kernels::head::Scratch;
 use remit_model::{Architecture, Decoder, Input, Keep, Sampling, SaveOptions, Workspace, generate};
-use remit_store::tensors::{FileDtype, TensorFile};
+use remit_store::tensors::{FileDtype, TensorDirectory, TensorFile};
 use std::path::{Path, PathBuf};
 
-const FAMILIES: [&str; 2] = ["llama", "llama3"];
+const FAMILIES: [&str; 6] = ["llama", "llama3", "olmo2", "qwen3", "smollm3", "youtu"];
 
 fn golden(family: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(family)
@@ -28,6 +28,7 @@ fn check(what: &str, got: &[f32], want: &[f32], tolerance: f32) {
     assert_eq!(got.len(), want.len(), "{what}");
     let largest = want.iter().fold(0f32, |a, b| a.max(b.abs()));
     let worst = got.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    println!("{what}: off by {:.1e} of the largest entry", worst / largest);
     assert!(worst <= tolerance * largest, "{what}: off by {worst}, largest entry {largest}");
 }
 
@@ -99,6 +100,16 @@ fn files_come_back_byte_for_byte() {
             again.save(second.path(), options).expect("saved again");
             if dtype == FileDtype::F32 {
                 assert_eq!(decoder.parameters, again.parameters);
+                let [theirs, ours] = [source.as_path(), first.path()]
+                    .map(|path| TensorDirectory::open(path).expect("tensors"));
+                assert!(theirs.names().eq(ours.names()), "{family}");
+                for name in theirs.names() {
+                    assert_eq!(
+                        theirs.bytes(name).expect("there"),
+                        ours.bytes(name).expect("there"),
+                        "{name}"
+                    );
+                }
             }
             let mut files: Vec<_> = std::fs::read_dir(first.path())
                 .expect("a directory")
@@ -155,7 +166,7 @@ fn what_cannot_be_read_is_named() {
 
     let (text, hint) = of(&|c| drop(c.insert("model_type".into(), "llame".into())));
     assert_eq!(text, "model_type `llame` in `DIR/config.json` is not supported");
-    assert_eq!(hint, "supported: `llama`; did you mean `llama`?");
+    assert_eq!(hint, "supported: `llama`, `olmo2`, `smollm3`, `youtu`, `qwen3`; did you mean `llama`?");
     let (text, _) = of(&|c| drop(c.insert("attention_bias".into(), true.into())));
     assert_eq!(text, "`DIR/config.json`: `attention_bias` = true is not supported for `llama`");
     let (text, _) = of(&|c| {

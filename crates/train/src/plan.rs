@@ -1,9 +1,9 @@
 //! Everything a run will do, settled and checked before it does it: what `--dry-run` shows.
 
 use crate::Error;
-use crate::settings::{Model, Settings, Stage};
+use crate::settings::{Settings, Stage};
 use remit_corpus::{Order, SourceSummary, TokenStore, Tokenizer, Windows};
-use remit_model::{Architecture, Keep, Workspace};
+use remit_model::{Architecture, Frozen, Keep, Workspace};
 use remit_store::checkpoint::checkpoints_of;
 use remit_store::hash::{hash_bytes, hash_checkpoint};
 use remit_store::scores::{ScoreKey, ScoreStore};
@@ -58,7 +58,7 @@ pub struct Memory {
     pub activations: u64,
     /// Logits of the windows that are in the head together.
     pub logits: u64,
-    /// The reference with its buffers.
+    /// The reference with its buffers, without the files that a large one is read from.
     pub reference: u64,
 }
 
@@ -82,9 +82,7 @@ impl Plan {
         let start = settings.from.as_deref().map(locate_checkpoint).transpose()?;
         let architecture = match (&start, &settings.model) {
             (Some(checkpoint), _) => open_model(checkpoint)?,
-            (None, Some(Model::Llama(model))) => {
-                model.build(store.manifest().vocab_size as usize, store.eos())?
-            }
+            (None, Some(model)) => model.build(store.manifest().vocab_size as usize, store.eos())?,
             (None, None) => unreachable!("`validate` asks for one of the two"),
         };
         let learner_path = start.clone().unwrap_or_else(|| PathBuf::from("[model]"));
@@ -125,8 +123,9 @@ impl Plan {
         let reference =
             self.reference.as_ref().filter(|reference| reference.scores.is_none()).map_or(0, |reference| {
                 let architecture = &reference.architecture;
-                let parameters = architecture.family.layout(architecture).len() as u64 * float;
-                parameters + Workspace::bytes(architecture, rows, Keep::Nothing) + logits.max(16 << 20)
+                Frozen::frozen_bytes(architecture)
+                    + Workspace::bytes(architecture, rows, Keep::Nothing)
+                    + logits.max(16 << 20)
             });
         Memory {
             parameters,

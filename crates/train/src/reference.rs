@@ -4,7 +4,7 @@ use crate::Error;
 use crate::step::input;
 use remit_batch::Batch;
 use remit_kernels::head::Scratch;
-use remit_model::{Decoder, Keep, Workspace};
+use remit_model::{Frozen, Keep, Workspace};
 use remit_store::scores::ScoreStore;
 
 /// Where the reference's log-probabilities come from.
@@ -21,14 +21,15 @@ pub enum Reference {
 /// A frozen model with its buffers.
 #[derive(Debug)]
 pub struct Online {
-    model: Decoder,
+    model: Frozen,
     workspace: Workspace,
     scratch: Scratch,
 }
 
 impl Online {
     /// For batches of up to `rows` predictions in windows of up to `length`.
-    pub fn new(mut model: Decoder, rows: usize, length: usize) -> Result<Online, Error> {
+    pub fn new(model: impl Into<Frozen>, rows: usize, length: usize) -> Result<Online, Error> {
+        let mut model = model.into();
         model.allow_length(length)?;
         let workspace = Workspace::new(model.architecture(), rows, Keep::Nothing);
         Ok(Online { model, workspace, scratch: Scratch::default() })

@@ -227,7 +227,7 @@ fn reference(plan: &mut Plan) -> Result<Reference, Error> {
     if let Some(scores) = reference.scores.take() {
         return Ok(Reference::Scored(scores));
     }
-    let mut model = Decoder::open(&reference.checkpoint)?;
+    let mut model = Decoder::frozen(&reference.checkpoint)?;
     model.precision = plan.settings.precision;
     let data = &plan.settings.data;
     Ok(Reference::Online(Box::new(Online::new(model, data.micro_batch() * data.window, data.window)?)))

@@ -100,7 +100,7 @@ pub fn score(plan: &ScorePlan, shard: Shard, observer: &mut dyn ScoreObserver) -
     let total = range.end - range.start;
     observer.advance(writer.next_window() - range.start, total);
     if writer.next_window() < range.end {
-        let mut model = Decoder::open(checkpoint)?;
+        let mut model = Decoder::frozen(checkpoint)?;
         model.precision = settings.precision;
         let mut reference = Online::new(model, settings.batch_windows * settings.window, settings.window)?;
         while writer.next_window() < range.end {

@@ -3,7 +3,8 @@
 use crate::Error;
 use remit_corpus::{Mixture, Share};
 use remit_kernels::Precision;
-use remit_model::families::llama;
+use remit_model::Architecture;
+use remit_model::families::{llama, olmo2, qwen3, smollm3, youtu};
 use remit_objective::Objective;
 use remit_optim::schedule::Kind;
 use remit_optim::{AdamW, Schedule, WeightDecayRule};
@@ -140,6 +141,31 @@ pub enum Moments {
 pub enum Model {
     /// See [`llama::config::Settings`].
     Llama(llama::config::Settings),
+    /// See [`olmo2::config::Settings`].
+    Olmo2(olmo2::config::Settings),
+    /// See [`smollm3::config::Settings`].
+    SmolLm3(smollm3::config::Settings),
+    /// See [`youtu::config::Settings`].
+    Youtu(youtu::config::Settings),
+    /// See [`qwen3::config::Settings`].
+    Qwen3(qwen3::config::Settings),
+}
+
+impl Model {
+    /// The architecture for a vocabulary and an end-of-text token.
+    pub fn build(
+        &self,
+        vocab_size: usize,
+        end_token: Option<u32>,
+    ) -> Result<Architecture, remit_model::Error> {
+        match self {
+            Model::Llama(settings) => settings.build(vocab_size, end_token),
+            Model::Olmo2(settings) => settings.build(vocab_size, end_token),
+            Model::SmolLm3(settings) => settings.build(vocab_size, end_token),
+            Model::Youtu(settings) => settings.build(vocab_size, end_token),
+            Model::Qwen3(settings) => settings.build(vocab_size, end_token),
+        }
+    }
 }
 
 /// What is trained on.
@@ -331,5 +357,23 @@ impl Settings {
         self.optimizer.validate()?;
         self.objective.validate(self.reference.is_some())?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fresh_model_of_every_family_is_named_by_its_model_type() {
+        for family in remit_model::families::Family::ALL {
+            let text = format!("kind = \"{}\"\nhidden_size = 64\nnum_hidden_layers = 2", family.name());
+            let model: Model = toml::from_str(&text).expect("settings of a family");
+            let architecture = model.build(100, Some(0)).expect("an architecture");
+            assert_eq!((architecture.family, architecture.width, architecture.layers), (family, 64, 2));
+            let again: Model = toml::from_str(&toml::to_string(&model).expect("TOML")).expect("the same");
+            assert_eq!(model, again);
+            toml::from_str::<Model>(&format!("{text}\nhiden_size = 1")).expect_err("a misspelt key");
+        }
     }
 }

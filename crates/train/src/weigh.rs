@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::reference::Online;
 use remit_batch::{Batch, Window};
-use remit_model::Decoder;
+use remit_model::Frozen;
 use remit_objective::{Objective, Signals, Statistics, Summary};
 
 /// One sequence, every stream one shorter than `ids`.
@@ -23,11 +23,12 @@ pub struct Weighed {
 
 /// Weighs sequences under `objective`, each by itself; batch-wide statistics run over all of them.
 pub fn weigh(
-    learner: Decoder,
-    reference: Decoder,
+    learner: impl Into<Frozen>,
+    reference: impl Into<Frozen>,
     objective: &Objective,
     sequences: &[Vec<u32>],
 ) -> Result<(Vec<Weighed>, Summary), Error> {
+    let (learner, reference) = (learner.into(), reference.into());
     let (learner_vocab, reference_vocab) =
         (learner.architecture().vocab_size, reference.architecture().vocab_size);
     if learner_vocab != reference_vocab {

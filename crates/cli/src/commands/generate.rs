@@ -69,7 +69,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
             prompts.len()
         ));
     }
-    let mut decoder = Decoder::open(&path)?;
+    let mut decoder = Decoder::frozen(&path)?;
     let mut sequences = Vec::new();
     for prompt in &prompts {
         sequences.push(generate(&mut decoder, prompt, max_new_tokens, sampling)?);

@@ -1,6 +1,7 @@
 //! One verb a file.
 
 pub mod generate;
+pub mod inspect;
 pub mod prepare;
 pub mod quickstart;
 pub mod score;

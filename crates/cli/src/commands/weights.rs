@@ -64,7 +64,8 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
             sequences.len()
         ));
     }
-    let (learner_model, reference_model) = (Decoder::open(&learner_path)?, Decoder::open(&reference_path)?);
+    let (learner_model, reference_model) =
+        (Decoder::frozen(&learner_path)?, Decoder::frozen(&reference_path)?);
     let (weighed, summary) = weigh(learner_model, reference_model, &objective, &sequences)?;
     let sequences = weighed.into_iter().map(|sequence| SequenceView {
         tokens: tokenizer

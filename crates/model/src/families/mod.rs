@@ -1,8 +1,13 @@
 //! The families, one folder each with the same file names: `config` (its `config.json` to [`Architecture`] and back)
-//! and `names` (its parameters in order).
+//! and `names` (its parameters in order). `docs/adding-a-family.md` says how to add one.
 
+mod common;
 mod keys;
 pub mod llama;
+pub mod olmo2;
+pub mod qwen3;
+pub mod smollm3;
+pub mod youtu;
 
 use crate::{Architecture, Error, Layout};
 use keys::Keys;
@@ -14,16 +19,40 @@ use std::path::Path;
 pub enum Family {
     /// Llama 2, 3, 3.1 and everything that writes `model_type = "llama"`.
     Llama,
+    /// OLMo 2.
+    Olmo2,
+    /// SmolLM 3.
+    SmolLm3,
+    /// Youtu-LLM.
+    Youtu,
+    /// Qwen 3, dense.
+    Qwen3,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Family; 1] = [Family::Llama];
+    pub const ALL: [Family; 5] =
+        [Family::Llama, Family::Olmo2, Family::SmolLm3, Family::Youtu, Family::Qwen3];
 
     /// Its `model_type`.
     pub fn name(self) -> &'static str {
         match self {
             Family::Llama => "llama",
+            Family::Olmo2 => "olmo2",
+            Family::SmolLm3 => "smollm3",
+            Family::Youtu => "youtu",
+            Family::Qwen3 => "qwen3",
+        }
+    }
+
+    /// The class of `transformers` that opens it.
+    pub fn class(self) -> &'static str {
+        match self {
+            Family::Llama => "LlamaForCausalLM",
+            Family::Olmo2 => "Olmo2ForCausalLM",
+            Family::SmolLm3 => "SmolLM3ForCausalLM",
+            Family::Youtu => "YoutuForCausalLM",
+            Family::Qwen3 => "Qwen3ForCausalLM",
         }
     }
 
@@ -34,13 +63,29 @@ impl Family {
 
     /// The name most like `name`, if any is alike.
     pub fn nearest(name: &str) -> Option<&'static str> {
-        Family::ALL.iter().map(|family| family.name()).find(|known| strsim::jaro_winkler(known, name) > 0.8)
+        let likeness = |known: &str| strsim::jaro_winkler(known, name);
+        let names = Family::ALL.iter().map(|family| family.name());
+        names.filter(|known| likeness(known) > 0.8).max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
     }
 
     /// The parameters of `architecture`, in order.
     pub fn layout(self, architecture: &Architecture) -> Layout {
         match self {
             Family::Llama => llama::names::layout(architecture),
+            Family::Olmo2 => olmo2::names::layout(architecture),
+            Family::SmolLm3 => smollm3::names::layout(architecture),
+            Family::Youtu => youtu::names::layout(architecture),
+            Family::Qwen3 => qwen3::names::layout(architecture),
+        }
+    }
+
+    fn read(self, keys: &Keys) -> Result<Architecture, Error> {
+        match self {
+            Family::Llama => llama::config::read(keys),
+            Family::Olmo2 => olmo2::config::read(keys),
+            Family::SmolLm3 => smollm3::config::read(keys),
+            Family::Youtu => youtu::config::read(keys),
+            Family::Qwen3 => qwen3::config::read(keys),
         }
     }
 }
@@ -52,7 +97,16 @@ pub fn read(source: Map<String, Value>, path: &Path) -> Result<Architecture, Err
         .into_iter()
         .find(|family| family.name() == found)
         .ok_or_else(|| Error::UnsupportedFamily { path: path.to_owned(), found: found.to_owned() })?;
-    match family {
-        Family::Llama => llama::config::read(source, path),
+    let architecture = family.read(&Keys::new(&source, path, family))?;
+    Ok(Architecture { source, ..architecture })
+}
+
+/// Takes the end tokens of `generation_config.json`, where it has any: they are what generation stops at in
+/// `transformers`. `path` is for messages.
+pub(crate) fn read_end_tokens(architecture: &mut Architecture, path: &Path) -> Result<(), Error> {
+    let tokens = Keys::new(&architecture.generation, path, architecture.family).tokens("eos_token_id")?;
+    if !tokens.is_empty() {
+        architecture.end_tokens = tokens;
     }
+    Ok(())
 }

@@ -103,6 +103,17 @@ impl TensorDirectory {
         self.file(name)?.read_f32(name, out)
     }
 
+    /// Reads the elements of a tensor from `first` on: see [`TensorFile::read_f32_part`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn read_f32_part(&self, name: &str, first: usize, out: &mut [f32]) -> Result<(), Error> {
+        self.file(name)?.read_f32_part(name, first, out)
+    }
+
     fn file(&self, name: &str) -> Result<&TensorFile, Error> {
         match self.places.get(name) {
             Some(&number) => Ok(&self.files[number]),

@@ -91,16 +91,7 @@ impl TensorFile {
     /// [`Error::UnknownTensor`], [`Error::UnsupportedDtype`], and [`Error::ElementCount`] where `out` has another
     /// length than the tensor.
     pub fn read_f32(&self, name: &str, out: &mut [f32]) -> Result<(), Error> {
-        let entry = self.entry(name)?;
-        let decode = match entry.dtype {
-            Dtype::F32 => convert::from_f32,
-            Dtype::BF16 => convert::from_bf16,
-            Dtype::F16 => convert::from_f16,
-            dtype => {
-                return Err(Error::UnsupportedDtype { path: self.path.clone(), name: name.into(), dtype });
-            }
-        };
-        let shape = &entry.shape;
+        let shape = &self.entry(name)?.shape;
         if out.len() != shape.iter().product::<usize>() {
             return Err(Error::ElementCount {
                 path: self.path.clone(),
@@ -109,7 +100,29 @@ impl TensorFile {
                 wanted: out.len(),
             });
         }
-        decode(&self.map[entry.range.clone()], out);
+        self.read_f32_part(name, 0, out)
+    }
+
+    /// Reads the elements of a tensor from `first` on, as many as `out` takes; otherwise as
+    /// [`read_f32`](TensorFile::read_f32).
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`], [`Error::UnsupportedDtype`].
+    ///
+    /// # Panics
+    /// Where the tensor ends before.
+    pub fn read_f32_part(&self, name: &str, first: usize, out: &mut [f32]) -> Result<(), Error> {
+        let entry = self.entry(name)?;
+        let bytes = &self.map[entry.range.clone()];
+        let (from, to) = (first, first + out.len());
+        match entry.dtype {
+            Dtype::F32 => convert::from_f32(&bytes[4 * from..4 * to], out),
+            Dtype::BF16 => convert::from_bf16(&bytes[2 * from..2 * to], out),
+            Dtype::F16 => convert::from_f16(&bytes[2 * from..2 * to], out),
+            dtype => {
+                return Err(Error::UnsupportedDtype { path: self.path.clone(), name: name.into(), dtype });
+            }
+        }
         Ok(())
     }
 
@@ -171,6 +184,11 @@ mod tests {
         assert_eq!(read("c.f32").unwrap(), [1.5, -2.0]);
         assert_eq!(read("b.f16").unwrap(), [0.5, f32::NEG_INFINITY]);
         assert_eq!(read("a.bf16").unwrap(), [1.0, -2.0]);
+        for (name, second) in [("c.f32", -2.0), ("b.f16", f32::NEG_INFINITY), ("a.bf16", -2.0)] {
+            let mut out = [0.0];
+            file.read_f32_part(name, 1, &mut out).unwrap();
+            assert_eq!(out, [second], "{name}");
+        }
         let error = read("d.f64").unwrap_err();
         assert!(
             error.to_string().ends_with("holds tensor `d.f64` as F64; F32, BF16 and F16 are supported"),
