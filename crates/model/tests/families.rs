@@ -365,6 +365,11 @@ fn unsupported_switches_name_their_key() {
         assert_eq!(error, format!("`config.json`: `{named} is not supported for `{family}`"));
     }
     for (family, keys, expected) in [
+        (
+            "olmo2",
+            json!({"num_hidden_layers": 1000000}),
+            "key `num_hidden_layers` is 1000000, more than 16384",
+        ),
         ("smollm3", json!({"no_rope_layers": [1, 0]}), "key `no_rope_layers` has 2 entries for 5 blocks"),
         ("smollm3", json!({"no_rope_layers": "all"}), "key `no_rope_layers` is \"all\", not a list"),
         ("youtu", json!({"kv_lora_rank": -1}), "key `kv_lora_rank` is -1, not a positive integer"),

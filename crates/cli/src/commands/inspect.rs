@@ -33,30 +33,11 @@ pub struct Arguments {
 pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     let path = locate_checkpoint(&arguments.model)?;
     let model = Decoder::mapped(&path)?;
-    let architecture = model.architecture();
-    let window = match arguments.window {
-        Some(window) if window == 0 || window > architecture.max_length => {
-            return Err(Failure::new(format!(
-                "`--window {window}` is not from 1 to {} (`max_position_embeddings`)",
-                architecture.max_length
-            )));
-        }
-        Some(window) => window,
-        None => architecture.max_length.min(2048),
-    };
-    let facts = Facts {
-        switches: switches(architecture),
-        sizes: model.layout().part_sizes(),
-        files: Files::of(&path)?,
-        tokenizer: tokenizer(&path)?,
-        chat_template: chat_template(&path)?,
-        memory: Memory::of(&model, window),
-        window,
-    };
+    let facts = Facts::of(&model, &path, arguments.window)?;
     if shared.json {
-        return print_json(&facts.to_json(&path, architecture));
+        return print_json(&facts.to_json(&path, model.architecture()));
     }
-    print(&facts.to_text(&path, architecture))
+    print(&facts.to_text(&path, model.architecture()))
 }
 
 /// What is shown.
@@ -72,6 +53,28 @@ struct Facts {
 }
 
 impl Facts {
+    fn of(model: &Frozen, path: &Path, window: Option<usize>) -> Result<Facts, Failure> {
+        let max_length = model.architecture().max_length;
+        let window = match window {
+            Some(window) if window == 0 || window > max_length => {
+                return Err(Failure::new(format!(
+                    "`--window {window}` is not from 1 to {max_length} (`max_position_embeddings`)"
+                )));
+            }
+            Some(window) => window,
+            None => max_length.min(2048),
+        };
+        Ok(Facts {
+            switches: switches(model.architecture()),
+            sizes: model.layout().part_sizes(),
+            files: Files::of(path)?,
+            tokenizer: tokenizer(path)?,
+            chat_template: chat_template(path)?,
+            memory: Memory::of(model, window),
+            window,
+        })
+    }
+
     fn to_text(&self, path: &Path, architecture: &Architecture) -> String {
         let mut table = Table::new(&["", &path.display().to_string()]);
         let mut row = |name: &str, value: String| table.row([name, &value]);
@@ -290,5 +293,64 @@ impl Memory {
 
     fn training(&self) -> u64 {
         self.state + self.activations
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inspected(family: &str, window: Option<usize>) -> Result<(String, Value), Failure> {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models").join(family).join("learner");
+        let model = Decoder::mapped(&path)?;
+        let facts = Facts::of(&model, &path, window)?;
+        let path = Path::new("DIR");
+        Ok((facts.to_text(path, model.architecture()), facts.to_json(path, model.architecture())))
+    }
+
+    #[test]
+    fn switches_are_said_in_words() {
+        for (family, expected) in [
+            ("llama", "4 query and 2 key/value heads of 8\n"),
+            ("llama3", "stretched 8 times from 32 as in Llama 3\n"),
+            ("olmo2", "queries and keys normed over all heads\n"),
+            ("olmo2", "behind attention and MLP, epsilon 1e-6\n"),
+            ("smollm3", "RoPE, base 2000000; none in blocks 3\n"),
+            ("qwen3", "4 query and 2 key/value heads of 16, queries and keys normed by head\n"),
+            ("youtu", "queries of 8 + 4 from rank 24, keys of 8 + 4 and values of 8 from rank 16\n"),
+            ("youtu", "neighbours turn together\n"),
+            ("youtu", "38 tensors of F32, 165 KiB\n"),
+        ] {
+            let (text, _) = inspected(family, None).expect("a golden checkpoint");
+            assert!(text.contains(expected), "{text}\nshould contain {expected:?}");
+        }
+    }
+
+    #[test]
+    fn parts_and_memory_add_up() {
+        let (_, json) = inspected("youtu", Some(100)).expect("a golden checkpoint");
+        let parts = json["parts"].as_object().expect("parts").values();
+        let sum: u64 = parts.map(|part| part.as_u64().expect("a count")).sum();
+        assert_eq!(json["parameters"], sum);
+        assert_eq!(json["memory"]["state"], 16 * sum);
+        assert_eq!(json["memory"]["window"], 100);
+        assert_eq!(json["shape"]["cache_width"], 16 + 4);
+        let error = format!("{:?}", inspected("youtu", Some(129)).expect_err("too long"));
+        assert!(error.contains("`--window 129` is not from 1 to 128"), "{error}");
+    }
+
+    #[test]
+    fn a_chat_template_is_a_file_or_a_key() {
+        let home = tempfile::tempdir().expect("a directory");
+        let found = || chat_template(home.path()).expect("readable");
+        let write = |name: &str, text: &str| std::fs::write(home.path().join(name), text).expect("written");
+        assert_eq!(found(), None);
+        write("tokenizer_config.json", "{}");
+        assert_eq!(found(), None);
+        write("tokenizer_config.json", "{\"chat_template\": \"{{ messages }}\"}");
+        assert_eq!(found(), Some("tokenizer_config.json"));
+        write("chat_template.jinja", "{{ messages }}");
+        assert_eq!(found(), Some("chat_template.jinja"));
     }
 }

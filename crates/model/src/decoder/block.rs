@@ -98,30 +98,7 @@ impl<'a> Pass<'a> {
             &mut scratch.normed,
             cut(&mut saved.attention_inverse, rows, 1),
         );
-        let positions = sight.positions(rows);
-        match architecture.attention {
-            Attention::Grouped { .. } => gqa::project(self, read, positions, saved),
-            Attention::Latent { .. } => mla::reduce(self, read, positions, saved),
-        }
-        match (sight, &architecture.attention) {
-            (Sight::Windows(input), attention) => {
-                if let Attention::Latent { .. } = attention {
-                    mla::expand(self, saved, &mut scratch.kv);
-                }
-                self.attention(*input).forward(
-                    cut(&mut saved.qkv, rows, architecture.qkv_width()),
-                    input.starts,
-                    cut(&mut saved.attended, rows, attended_width),
-                    cut(&mut saved.lse, rows, architecture.heads),
-                );
-            }
-            (Sight::Cache(cache), Attention::Grouped { .. }) => {
-                gqa::attend_cached(self, &mut cache.rows[self.layer], saved);
-            }
-            (Sight::Cache(cache), Attention::Latent { .. }) => {
-                mla::attend_cached(self, &mut cache.rows[self.layer], saved);
-            }
-        }
+        self.attend(read, sight, saved, &mut scratch.kv);
         let output = self.linear(attended_width, width);
         let [output_range, norm_range] = [&ranges.attention_output, &ranges.attention_norm];
         let Saved { attended, attention_output, attention_inverse, middle, .. } = saved;
@@ -134,6 +111,35 @@ impl<'a> Pass<'a> {
             &mut scratch.normed,
             Some(cut(middle, rows, width)),
         );
+    }
+
+    /// `saved.attended` from what attention reads; `kv` is scratch.
+    fn attend(&self, read: &[f32], sight: &mut Sight, saved: &mut Saved, kv: &mut [f32]) {
+        let Pass { architecture, rows, .. } = *self;
+        let positions = sight.positions(rows);
+        let is_latent = matches!(architecture.attention, Attention::Latent { .. });
+        if is_latent {
+            mla::reduce(self, read, positions, saved);
+        } else {
+            gqa::project(self, read, positions, saved);
+        }
+        match sight {
+            Sight::Windows(input) => {
+                if is_latent {
+                    mla::expand(self, saved, kv);
+                }
+                self.attention(*input).forward(
+                    cut(&mut saved.qkv, rows, architecture.qkv_width()),
+                    input.starts,
+                    cut(&mut saved.attended, rows, architecture.attended_width()),
+                    cut(&mut saved.lse, rows, architecture.heads),
+                );
+            }
+            Sight::Cache(cache) if is_latent => {
+                mla::attend_cached(self, &mut cache.rows[self.layer], saved);
+            }
+            Sight::Cache(cache) => gqa::attend_cached(self, &mut cache.rows[self.layer], saved),
+        }
     }
 
     fn mlp_forward(&self, y: Option<&mut [f32]>, saved: &mut Saved, scratch: &mut Scratch) {

@@ -50,6 +50,9 @@ pub(super) fn grouped(keys: &Keys, family: Family, defaults: &Defaults) -> Resul
     around(keys, family, attention, defaults)
 }
 
+/// More blocks than any model has: names are made for each before the files are looked at.
+const LAYERS_MAX: usize = 1 << 14;
+
 /// A decoder with norms in front, around a given attention.
 pub(super) fn around(
     keys: &Keys,
@@ -64,7 +67,7 @@ pub(super) fn around(
         family,
         vocab_size: keys.count("vocab_size")?,
         width: keys.count("hidden_size")?,
-        layers: keys.count("num_hidden_layers")?,
+        layers: keys.count_up_to("num_hidden_layers", LAYERS_MAX)?,
         heads: keys.count("num_attention_heads")?,
         attention,
         mlp_width: keys.count("intermediate_size")?,

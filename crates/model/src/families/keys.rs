@@ -69,6 +69,14 @@ impl<'a> Keys<'a> {
         self.need(key, "a positive integer", positive)
     }
 
+    /// For counts that are acted upon before anything else vouches for them.
+    pub(super) fn count_up_to(&self, key: &str, most: usize) -> Result<usize, Error> {
+        match self.count(key)? {
+            count if count > most => Err(self.wrong(key, format!("is {count}, more than {most}"))),
+            count => Ok(count),
+        }
+    }
+
     pub(super) fn count_or(&self, key: &str, default: usize) -> Result<usize, Error> {
         self.or(key, "a positive integer", default, positive)
     }
