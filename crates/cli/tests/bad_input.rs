@@ -770,6 +770,18 @@ fn settings_that_make_no_sense() {
     ] {
         check(&home, &format!("{MIDTRAIN} --midtrain.{setting}"), error, hint);
     }
+    check(
+        &home,
+        "pretrain --config recipe.toml --run new --pretrain.model.hidden_size=1000000000000",
+        "`[model]`: key `hidden_size` is #, more than 16777216",
+        "",
+    );
+    check(
+        &home,
+        "pretrain --config recipe.toml --run new --pretrain.model.hidden_size=9999360",
+        "`[model]`: key `hidden_size` and the other sizes lead to 6.0e14 parameters",
+        "",
+    );
     for setting in [
         "optimizer.learning_rate=-1",
         "optimizer.learning_rate=nan",

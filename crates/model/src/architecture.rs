@@ -234,20 +234,27 @@ impl Architecture {
     /// Floating-point operations of one training step's forward and backward passes over a window of `length`
     /// positions, a prediction: six a parameter in a product, and attention's own.
     pub fn training_flops(&self, length: usize) -> f64 {
+        // Four products as wide as a query head and three as wide as a value head, over half the window on average.
+        let widths = (4 * self.qk_width() + 3 * self.v_width()) as f64;
+        let attention = (self.layers * self.heads) as f64 * length as f64 * widths;
+        6.0 * self.parameters_in_products() + attention
+    }
+
+    /// Parameters that every position is multiplied with: all but norms and, where it is not also the head, the
+    /// embedding table. Not in whole numbers, for it must not overflow before sizes are known to make sense.
+    pub(crate) fn parameters_in_products(&self) -> f64 {
+        let of = |rows: usize, columns: usize| rows as f64 * columns as f64;
         let projections = match self.attention {
-            Attention::Grouped { .. } => self.width * self.qkv_width(),
+            Attention::Grouped { .. } => of(self.width, self.qkv_width()),
             Attention::Latent { query_rank, rank, own, value, .. } => {
-                self.width * self.latent_width()
-                    + query_rank.unwrap_or(0) * self.queries_width()
-                    + rank * self.heads * (own + value)
+                of(self.width, self.latent_width())
+                    + of(query_rank.unwrap_or(0), self.queries_width())
+                    + of(rank, self.heads * (own + value))
             }
         };
-        let block = projections + self.attended_width() * self.width + 3 * self.width * self.mlp_width;
-        let products = self.layers * block + self.width * self.vocab_size;
-        // Four products as wide as a query head and three as wide as a value head, over half the window on average.
-        let attention =
-            self.layers * self.heads * length * (4 * self.qk_width() + 3 * self.v_width()) * 2 / 2;
-        6.0 * products as f64 + attention as f64
+        let mlp = 3.0 * of(self.width, self.mlp_width);
+        let block = projections + of(self.attended_width(), self.width) + mlp;
+        self.layers as f64 * block + of(self.width, self.vocab_size)
     }
 }
 

@@ -3,11 +3,10 @@
 use crate::Error;
 use crate::settings::{Settings, Stage};
 use remit_corpus::{Order, SourceSummary, TokenStore, Tokenizer, Windows};
-use remit_model::{Architecture, Frozen, Keep, Workspace};
+use remit_model::{Architecture, Decoder, Frozen, Keep, Workspace};
 use remit_store::checkpoint::checkpoints_of;
 use remit_store::hash::{hash_bytes, hash_checkpoint};
 use remit_store::scores::{ScoreKey, ScoreStore};
-use remit_store::tensors::TensorDirectory;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -162,12 +161,10 @@ pub fn locate_checkpoint(path: &Path) -> Result<PathBuf, Error> {
     }
 }
 
-/// The switches of a checkpoint whose tensor files are whole as far as their headers say, so that nothing is begun
-/// with one that cannot be read.
+/// The switches of a checkpoint whose files are whole as far as their headers say and hold what the switches need, so
+/// that nothing is begun with one that cannot be read.
 pub(crate) fn open_model(checkpoint: &Path) -> Result<Architecture, Error> {
-    let architecture = Architecture::open(checkpoint)?;
-    TensorDirectory::open(checkpoint)?;
-    Ok(architecture)
+    Ok(Decoder::mapped(checkpoint)?.architecture().clone())
 }
 
 /// Windows of a store, at least one.

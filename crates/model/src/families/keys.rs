@@ -14,6 +14,10 @@ pub(super) struct Keys<'a> {
     prefix: String,
 }
 
+/// More than any model has of anything. Counts are multiplied before the files vouch for them, so they must be such that
+/// no product of two overflows.
+const COUNT_MAX: usize = 1 << 24;
+
 impl<'a> Keys<'a> {
     pub(super) fn new(table: &'a Map<String, Value>, path: &'a Path, family: Family) -> Self {
         Keys { table, path, family, prefix: String::new() }
@@ -29,7 +33,7 @@ impl<'a> Keys<'a> {
         self.table.get(key).filter(|value| !value.is_null())
     }
 
-    fn wrong(&self, key: &str, problem: impl Into<String>) -> Error {
+    pub(super) fn wrong(&self, key: &str, problem: impl Into<String>) -> Error {
         Error::ConfigKey {
             path: self.path.to_owned(),
             key: format!("{}{key}", self.prefix),
@@ -66,19 +70,18 @@ impl<'a> Keys<'a> {
     }
 
     pub(super) fn count(&self, key: &str) -> Result<usize, Error> {
-        self.need(key, "a positive integer", positive)
+        self.count_up_to(key, COUNT_MAX)
     }
 
-    /// For counts that are acted upon before anything else vouches for them.
     pub(super) fn count_up_to(&self, key: &str, most: usize) -> Result<usize, Error> {
-        match self.count(key)? {
+        match self.need(key, "a positive integer", positive)? {
             count if count > most => Err(self.wrong(key, format!("is {count}, more than {most}"))),
             count => Ok(count),
         }
     }
 
     pub(super) fn count_or(&self, key: &str, default: usize) -> Result<usize, Error> {
-        self.or(key, "a positive integer", default, positive)
+        if self.get(key).is_none() { Ok(default) } else { self.count(key) }
     }
 
     pub(super) fn number(&self, key: &str) -> Result<f64, Error> {

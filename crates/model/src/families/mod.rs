@@ -97,9 +97,19 @@ pub fn read(source: Map<String, Value>, path: &Path) -> Result<Architecture, Err
         .into_iter()
         .find(|family| family.name() == found)
         .ok_or_else(|| Error::UnsupportedFamily { path: path.to_owned(), found: found.to_owned() })?;
-    let architecture = family.read(&Keys::new(&source, path, family))?;
+    let keys = Keys::new(&source, path, family);
+    let architecture = family.read(&keys)?;
+    let parameters = architecture.parameters_in_products();
+    if parameters > PARAMETERS_MAX {
+        return Err(
+            keys.wrong("hidden_size", format!("and the other sizes lead to {parameters:.1e} parameters"))
+        );
+    }
     Ok(Architecture { source, ..architecture })
 }
+
+/// More than can be counted, let alone held, on any machine this program runs on.
+const PARAMETERS_MAX: f64 = 1e13;
 
 /// Takes the end tokens of `generation_config.json`, where it has any: they are what generation stops at in
 /// `transformers`. `path` is for messages.
