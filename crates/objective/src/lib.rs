@@ -11,6 +11,7 @@
 //! - [`loss`]: the denominator, counted first; the weighted loss; the z-loss;
 //! - [`statistics`]: what a step reports about its weights;
 //! - [`objective`]: the choice among the rules, as a recipe's `[objective]` table writes it;
+//! - [`distillation`]: soft labels over the vocabulary, for a head that has the logits;
 //! - [`dpo`]: preference pairs; [`advantage`] and [`grpo`]: sampled completions with rewards.
 //!
 //! A rule is one file: formula, paper, settings, code and tests together. A further rule is a further file and, where
@@ -19,6 +20,7 @@
 //! Inputs and outputs are `f32`; everything in between, sums above all, is `f64`.
 
 pub mod advantage;
+pub mod distillation;
 pub mod dpo;
 mod error;
 #[cfg(test)]
@@ -32,6 +34,7 @@ pub mod statistics;
 pub mod weighting;
 
 pub use advantage::{RewardSummary, ScaleRewards, advantages, informative_groups, overlong_penalty};
+pub use distillation::{Direction, Distillation, DistillationSums};
 pub use dpo::{Dpo, PreferenceStatistics, PreferenceSummary, Preferences};
 pub use error::Error;
 pub use grpo::{BatchSize, Grpo, LossType, PolicyStatistics, PolicySummary, Rollouts};
