@@ -267,3 +267,40 @@ fn multiplies(text: &[char]) -> bool {
 fn is_inequality(text: &[char]) -> bool {
     matches!(text, [.., '!' | '<' | '>', '='])
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn value(text: &str) -> Option<(i128, i128)> {
+        Number::last(text).map(|number| (number.numerator, number.denominator))
+    }
+
+    #[test]
+    fn numbers_are_exact() {
+        assert_eq!(value("1,234.50"), Some((123_450, 100)));
+        assert_eq!(value("-.5"), Some((-5, 10)));
+        assert_eq!(value("7/2"), Some((7, 2)));
+        assert_eq!(value("none"), None);
+        let huge = Number { numerator: i128::MAX, denominator: 3 };
+        assert!(!huge.equals(huge), "what cannot be told apart is not called equal");
+        assert!(Number { numerator: 1, denominator: 2 }.equals(Number { numerator: -50, denominator: -100 }));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_strange(text in "[-+*/^×.,:$%()=<> a-e0-9½\n]{0,24}") {
+            let _ = Number::last(&text);
+        }
+
+        #[test]
+        fn a_number_is_what_it_says(whole in -999_999i64..1_000_000, cents in 0u8..100) {
+            let sign = if whole < 0 { -1 } else { 1 };
+            let text = format!("so it is {whole}.{cents:02} in all.");
+            let expected = 100 * i128::from(whole) + sign * i128::from(cents);
+            prop_assert_eq!(value(&text), Some((expected, 100)));
+        }
+    }
+}
