@@ -121,6 +121,8 @@ fn compare(left: i64, comparison: Comparison, right: i64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn run(text: &str) -> Result<String, ProgramError> {
@@ -187,5 +189,28 @@ mod tests {
         assert_eq!(run("while 1==1 {}"), Err(endless.clone()));
         assert_eq!(run("repeat 9223372036854775807 {}"), Err(endless.clone()));
         assert_eq!(run("repeat 99999 {repeat 99999 {print(1)}}"), Err(endless));
+    }
+
+    proptest! {
+        /// Programs are written by models: whatever they write ends, in an output or an error.
+        #[test]
+        fn no_text_is_too_strange(words in prop::collection::vec(
+            prop::sample::select(vec![
+                "print(", "repeat ", "while ", "x", "y", "_", "=", "+=", "*=", "-", "+", "*", "//", "%", "(", ")",
+                "{", "}", ";", "\n", "<", "==", "!=", "0", "1", "7", "9223372036854775807", "x=3;", "é",
+            ]),
+            0..40,
+        )) {
+            let text = words.concat();
+            let filling = Expression::parse("x-1").expect("an expression");
+            let _ = Program::parse(&text).map(|program| program.run(Some(&filling)));
+            let _ = Expression::parse(&text);
+        }
+
+        #[test]
+        fn arithmetic_is_that_of_the_host(a in -99i64..100, b in -99i64..100, c in 1i64..100) {
+            let expected = format!("{}\n{}\n{}", a - b * c, (a - b) * c, (a + b).div_euclid(c));
+            check(&format!("a={a};b={b};c={c};print(a-b*c);print((a-b)*c);print((a+b)//c)"), &expected);
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The unit of a mean is the *problem*: samples of one problem resemble each other, so with several a problem, average
 //! within each problem first and pass the averages here. Two models are compared on the same problems, by the
-//! [paired difference](paired), whose error is that of the differences: most of the spread, some problems being
+//! [paired difference](paired()), whose error is that of the differences: most of the spread, some problems being
 //! harder than others, cancels.
 
 mod bootstrap;
