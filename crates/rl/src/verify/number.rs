@@ -216,6 +216,10 @@ fn sign(before: &[char], is_fraction: bool, run: &[char]) -> Option<bool> {
         before = rest;
     }
     let is_starred = is_attached && before.last().is_none_or(|c| c.is_whitespace());
+    // GSM8K's calculator: `3*6=<<3*6=18>>18`.
+    if before.ends_with(&['>', '>']) {
+        return Some(is_signed == Some(true));
+    }
     if is_attached && !is_starred {
         let last = *before.last()?;
         let is_part = last.is_alphanumeric() || ")]_^/+-×÷·%<>≤≥≠±.".contains(last);
