@@ -10,16 +10,22 @@
 //! - [`selection`]: Rho-1, which keeps the tokens with the highest excess loss;
 //! - [`loss`]: the denominator, counted first; the weighted loss; the z-loss;
 //! - [`statistics`]: what a step reports about its weights;
-//! - [`objective`]: the choice among the rules, as a recipe's `[objective]` table writes it.
+//! - [`objective`]: the choice among the rules, as a recipe's `[objective]` table writes it;
+//! - [`distillation`]: soft labels over the vocabulary, for a head that has the logits;
+//! - [`dpo`]: preference pairs; [`advantage`] and [`grpo`]: sampled completions with rewards.
 //!
-//! A rule is one file: formula, paper, settings, code and tests together. A further rule (distillation, preference
-//! optimisation, policy gradients) is a further file and, where it weighs tokens of a text, a variant of [`Objective`].
+//! A rule is one file: formula, paper, settings, code and tests together. A further rule is a further file and, where
+//! it weighs tokens of a text, a variant of [`Objective`]; post-training rules see whole completions and stand alone.
 //!
 //! Inputs and outputs are `f32`; everything in between, sums above all, is `f64`.
 
+pub mod advantage;
+pub mod distillation;
+pub mod dpo;
 mod error;
 #[cfg(test)]
 mod golden;
+pub mod grpo;
 pub mod loss;
 pub mod objective;
 pub mod selection;
@@ -27,7 +33,11 @@ pub mod signals;
 pub mod statistics;
 pub mod weighting;
 
+pub use advantage::{RewardSummary, ScaleRewards, advantages, informative_groups, overlong_penalty};
+pub use distillation::{Direction, Distillation, DistillationSums};
+pub use dpo::{Dpo, PreferenceStatistics, PreferenceSummary, Preferences};
 pub use error::Error;
+pub use grpo::{BatchSize, Grpo, LossType, PolicyStatistics, PolicySummary, Rollouts};
 pub use loss::{Denominator, LossSums, weighted_loss, z_loss};
 pub use objective::Objective;
 pub use selection::Selection;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::families::Family;
+use super::level::Level;
 
 /// A corpus could not be generated.
 #[derive(Debug, thiserror::Error)]
@@ -26,12 +27,16 @@ pub enum Error {
         value: f64,
     },
     /// More test problems were asked for than are certain to exist.
-    #[error("{count} test problems asked of {families} families, at most {most} are certain to be distinct")]
+    #[error(
+        "{count} test problems of level {level} asked of {families} families, at most {most} are certain to be distinct"
+    )]
     TooManyTestProblems {
         /// Test problems asked for.
         count: usize,
         /// Families they were asked of.
         families: usize,
+        /// Their level.
+        level: Level,
         /// The most that can be asked of that many families.
         most: usize,
     },

@@ -8,13 +8,15 @@
 mod dice;
 mod error;
 mod families;
+mod level;
 mod noise;
 pub mod problems;
 mod prose;
 pub mod registry_text;
 
 pub use error::Error;
-pub use families::Family;
+pub use families::{Family, Subject};
+pub use level::Level;
 pub use noise::Noise;
 pub use problems::{Problem, ProblemDocument, Problems, Split};
 pub use registry_text::{Document, registry_text};

@@ -9,7 +9,10 @@
 //!
 //! Document `i` of a seed is a function of the seed, `i` and the settings alone; changing the noise changes neither
 //! the problems nor the other kind of noise. Train and test are disjoint by construction: a hash of the problem,
-//! whatever its phrasing, decides the split, for every seed.
+//! whatever its phrasing and level, decides the split, for every seed.
+//!
+//! `micro10` are the ten families [`Family::MICRO10`] at level 2: what a small model is trained, rewarded and measured
+//! on. [`Problem::prompt`] is what it is given, [`final_answer`] finds its answer, [`Problem::accepts`] judges it.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
@@ -20,10 +23,12 @@ use serde::{Deserialize, Serialize};
 use super::dice::Dice;
 use super::error::Error;
 use super::families::Family;
+use super::level::Level;
 use super::noise::Noise;
+use crate::program::{self, Check};
 
-/// Distinct test problems that every family is certain to have.
-pub const TEST_PROBLEMS: usize = 1000;
+/// Between the working and the answer.
+const ARROW: &str = "=>";
 
 /// A corpus of problems to generate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +36,9 @@ pub const TEST_PROBLEMS: usize = 1000;
 pub struct Problems {
     /// The families drawn from, each equally often.
     pub families: BTreeSet<Family>,
+    /// How hard they are.
+    #[serde(default)]
+    pub level: Level,
     /// Decides every choice.
     pub seed: u64,
     /// Documents.
@@ -38,7 +46,7 @@ pub struct Problems {
     /// Noise planted in the solutions.
     #[serde(default)]
     pub noise: Noise,
-    /// Train problems may repeat; test problems are distinct, at most [`TEST_PROBLEMS`] a family.
+    /// Train problems may repeat; test problems are distinct, at most [`Level::test_problems`] a family.
     pub split: Split,
 }
 
@@ -57,6 +65,8 @@ pub enum Split {
 pub struct Problem {
     /// The kind of problem.
     pub family: Family,
+    /// How hard it is.
+    pub level: Level,
     /// The problem apart from its phrasing; unique within its family. The split is decided by it.
     pub key: String,
     /// The question as asked.
@@ -65,6 +75,8 @@ pub struct Problem {
     pub working: Vec<String>,
     /// The answer alone.
     pub answer: String,
+    /// What the answer must make of a program; empty where the answer is the one right text.
+    pub checks: Vec<Check>,
 }
 
 /// One generated document.
@@ -85,17 +97,17 @@ impl Problems {
     /// The documents, in order.
     ///
     /// # Errors
-    /// No families, a rate of noise outside 0 to 1, or more test problems than [`TEST_PROBLEMS`] a family.
+    /// No families, a rate of noise outside 0 to 1, or more test problems than [`Level::test_problems`] a family.
     pub fn documents(&self) -> Result<impl Iterator<Item = ProblemDocument> + use<>, Error> {
-        let Self { families, seed, count, noise, split } = self.clone();
+        let Self { families, level, seed, count, noise, split } = self.clone();
         noise.check()?;
         if families.is_empty() {
             return Err(Error::NoFamilies);
         }
         let families: Vec<Family> = families.into_iter().collect();
-        let most = families.len() * TEST_PROBLEMS;
+        let most = families.len() * level.test_problems();
         if split == Split::Test && count > most {
-            return Err(Error::TooManyTestProblems { count, families: families.len(), most });
+            return Err(Error::TooManyTestProblems { count, families: families.len(), level, most });
         }
         let mut seen = HashSet::new();
         Ok((0..count as u64).map(move |index| {
@@ -105,7 +117,7 @@ impl Problems {
                 Split::Test => families[index as usize % families.len()],
             };
             let problem = loop {
-                let problem = family.draw(&mut dice);
+                let problem = family.draw(&mut dice, level);
                 let fits = problem.split() == split;
                 if fits && (split == Split::Train || seen.insert((family, problem.key.clone()))) {
                     break problem;
@@ -137,10 +149,35 @@ impl Problem {
         format!("Q: {}\nA:", self.question)
     }
 
+    /// Whether `answer`, as [`final_answer`] finds it, is right: the very text, or where there are programs to
+    /// complete, whatever makes them print what they must.
+    pub fn accepts(&self, answer: &str) -> bool {
+        if self.checks.is_empty() {
+            answer.trim() == self.answer
+        } else {
+            program::satisfies(answer, &self.checks)
+        }
+    }
+
+    /// What a verifier is given to judge by: the answer, or the programs and their output, one a line.
+    pub fn ground_truth(&self) -> String {
+        if self.checks.is_empty() {
+            return self.answer.clone();
+        }
+        self.checks.iter().map(Check::to_string).collect::<Vec<_>>().join("\n")
+    }
+
     /// The document without noise.
     pub fn document(&self) -> String {
         Noise::NONE.document(self, 0, 0).0
     }
+}
+
+/// The answer in what a model wrote after a prompt: in its first line, what follows the last `=>`.
+pub fn final_answer(completion: &str) -> Option<&str> {
+    let line = completion.lines().next()?;
+    let (_, answer) = line.rsplit_once(ARROW)?;
+    Some(answer.trim())
 }
 
 /// Writes each record as one line of JSON; the file appears whole or not at all.
@@ -162,7 +199,8 @@ mod tests {
     use super::*;
 
     fn settings(count: usize, noise: Noise, split: Split) -> Problems {
-        Problems { families: BTreeSet::from(Family::ALL), seed: 3, count, noise, split }
+        let families = BTreeSet::from(Family::ALL);
+        Problems { families, level: Level::default(), seed: 3, count, noise, split }
     }
 
     fn documents(settings: &Problems) -> Vec<ProblemDocument> {
@@ -173,25 +211,58 @@ mod tests {
     fn a_document_reads_question_working_answer() {
         let problem = Problem {
             family: Family::Modulo,
+            level: Level::Two,
             key: "137 mod 9".to_owned(),
             question: "137 mod 9=?".to_owned(),
             working: vec!["9*15=135".to_owned(), "137-135=2".to_owned()],
             answer: "2".to_owned(),
+            checks: Vec::new(),
         };
         assert_eq!(problem.document(), "Q: 137 mod 9=?\nA: 9*15=135; 137-135=2 => 2\n");
         assert_eq!(problem.prompt(), "Q: 137 mod 9=?\nA:");
     }
 
+    /// Whatever the seed, the noise and the level of either: neither the problem nor its question is seen.
     #[test]
     fn no_test_problem_is_ever_in_a_training_corpus() {
-        let key = |document: ProblemDocument| (document.family, document.problem.key);
-        let test: HashSet<_> =
-            documents(&settings(7000, Noise::NONE, Split::Test)).into_iter().map(key).collect();
-        assert_eq!(test.len(), 7000);
-        for seed in [3, 4] {
-            let train = Problems { seed, ..settings(20_000, Noise::NONE, Split::Train) };
-            assert!(documents(&train).into_iter().map(key).all(|key| !test.contains(&key)));
+        let question = |text: &str| text.lines().next().expect("a document has lines").to_owned();
+        let (mut keys, mut questions) = (HashSet::new(), HashSet::new());
+        for level in Level::ALL {
+            let count = Family::ALL.len() * level.test_problems();
+            let test = documents(&Problems { level, ..settings(count, Noise::NONE, Split::Test) });
+            assert_eq!(test.len(), count);
+            questions.extend(test.iter().map(|document| question(&document.text)));
+            keys.extend(test.into_iter().map(|document| (document.family, document.problem.key)));
         }
+        for (seed, level) in [3, 4].into_iter().flat_map(|seed| Level::ALL.map(|level| (seed, level))) {
+            let noise = Noise { corrupted: 0.3, filler: 0.3 };
+            for document in documents(&Problems { seed, level, ..settings(15_000, noise, Split::Train) }) {
+                assert!(!questions.contains(&question(&document.text)), "{}", document.text);
+                assert!(!keys.contains(&(document.family, document.problem.key)));
+            }
+        }
+    }
+
+    #[test]
+    fn the_answer_follows_the_last_arrow_of_the_first_line() {
+        assert_eq!(
+            final_answer(
+                " 9*15=135; 137-135=2 => 2
+Q: 1+1=?
+A: => 7"
+            ),
+            Some("2")
+        );
+        assert_eq!(final_answer(" 1 => 2 => 3 "), Some("3"));
+        assert_eq!(final_answer("=>"), Some(""));
+        assert_eq!(
+            final_answer(
+                "no answer
+=> 3"
+            ),
+            None
+        );
+        assert_eq!(final_answer(""), None);
     }
 
     #[test]
@@ -206,12 +277,24 @@ mod tests {
     /// Any change to these bytes changes every corpus, and with them every figure that was measured on one.
     #[test]
     fn the_corpus_of_a_seed_is_fixed() {
-        let all = documents(&settings(1000, Noise { corrupted: 0.2, filler: 0.5 }, Split::Train));
-        let text: String = all.iter().map(|document| document.text.as_str()).collect();
+        let hash = |families: &[Family], level| {
+            let noise = Noise { corrupted: 0.2, filler: 0.5 };
+            let families = families.iter().copied().collect();
+            let all = documents(&Problems { families, level, ..settings(1000, noise, Split::Train) });
+            let text: String = all.iter().map(|document| document.text.as_str()).collect();
+            blake3::hash(text.as_bytes()).to_hex().to_string()
+        };
+        let hashes = Level::ALL.map(|level| hash(&Family::MICRO10, level));
         assert_eq!(
-            blake3::hash(text.as_bytes()).to_hex().as_str(),
+            hash(&Family::ALL[..7], Level::Two),
             "6e3464dfb8b3607259cbed60fcec4b45cc33abe776dd360189d6c88e288ff41e"
         );
+        let expected = [
+            "bcc5e095cae9239ceeb71fde56974421a45f96e66e248a20b215b77ce7755109",
+            "d5559dee1f13994e993efae708610bba0e1b5d9a08827f9f6651df80f72b40f9",
+            "3a315f2221caa6238b14bdb54def5c551fdf300d19b0d30071d27f4cca20e4ed",
+        ];
+        assert_eq!(hashes, expected);
     }
 
     #[test]
@@ -292,8 +375,8 @@ mod tests {
             "noise rate `filler` is NaN, not a number from 0 to 1"
         );
         assert_eq!(
-            message(settings(7001, Noise::NONE, Split::Test)),
-            "7001 test problems asked of 7 families, at most 7000 are certain to be distinct"
+            message(settings(11_001, Noise::NONE, Split::Test)),
+            "11001 test problems of level 2 asked of 11 families, at most 11000 are certain to be distinct"
         );
     }
 
@@ -303,6 +386,11 @@ mod tests {
         let settings: Problems = toml::from_str(text).expect("good settings");
         assert_eq!(settings.noise, Noise { corrupted: 0.2, filler: 0.0 });
         assert_eq!(settings.families, BTreeSet::from([Family::Modulo, Family::Text]));
+        assert_eq!(settings.level, Level::Two);
+        let harder: Problems = toml::from_str(&format!("level = 3\n{text}")).expect("good settings");
+        assert_eq!(harder.level, Level::Three);
+        let error = toml::from_str::<Problems>(&format!("level = 4\n{text}")).expect_err("no such level");
+        assert!(error.to_string().contains("level 4 is none of 1, 2 and 3"), "{error}");
         let error = toml::from_str::<Problems>(&text.replace("corrupted", "corupted")).expect_err("a typo");
         assert!(error.to_string().contains("unknown field `corupted`"), "{error}");
     }

@@ -1,9 +1,10 @@
 //! `print(max([12,45,30]))` worked as `max(12,45)=45; max(45,30)=45`.
 
-use super::{Dice, Family, Problem};
+use super::{Dice, Draft, Level};
 
-pub(super) fn draw(dice: &mut Dice) -> Problem {
-    let values: Vec<i64> = (0..3).map(|_| dice.between(10, 99)).collect();
+pub(super) fn draw(dice: &mut Dice, level: Level) -> Draft {
+    let (size, low, high) = level.pick((3, 1, 20), (3, 10, 99), (5, 10, 99));
+    let values: Vec<i64> = (0..size).map(|_| dice.between(low, high)).collect();
     let literal = comma_separated(&values);
     let (expression, working, answer) = match dice.between(0, 4) {
         0 => {
@@ -33,7 +34,7 @@ pub(super) fn draw(dice: &mut Dice) -> Problem {
         1 => format!("What does print({expression}) show?"),
         _ => format!("Run print({expression})."),
     };
-    Problem { family: Family::List, key: expression, question, working, answer }
+    Draft::new(expression, question, working, answer)
 }
 
 fn comma_separated(values: &[i64]) -> String {

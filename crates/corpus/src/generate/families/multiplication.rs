@@ -1,21 +1,17 @@
 //! `7*342=?` worked as `7*300=2100; 7*40=280; 7*2=14; 2100+280=2380; 2380+14=2394`.
 
-use super::{Dice, Family, Problem};
+use super::{Dice, Draft, Level};
 
-pub(super) fn draw(dice: &mut Dice) -> Problem {
-    let (a, b) = (dice.between(2, 12), dice.between(11, 999));
+pub(super) fn draw(dice: &mut Dice, level: Level) -> Draft {
+    let (smallest, largest) = level.pick((2, 12), (2, 12), (13, 29));
+    let (low, high) = level.pick((11, 120), (11, 999), (101, 999));
+    let (a, b) = (dice.between(smallest, largest), dice.between(low, high));
     let question = match dice.between(0, 2) {
         0 => format!("{a}*{b}=?"),
         1 => format!("What is {a} times {b}?"),
         _ => format!("Multiply {b} by {a}."),
     };
-    Problem {
-        family: Family::Multiplication,
-        key: format!("{}*{}", a.min(b), a.max(b)),
-        question,
-        working: by_places(a, b),
-        answer: (a * b).to_string(),
-    }
+    Draft::new(format!("{}*{}", a.min(b), a.max(b)), question, by_places(a, b), a * b)
 }
 
 fn by_places(a: i64, b: i64) -> Vec<String> {

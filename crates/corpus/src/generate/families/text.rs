@@ -1,12 +1,13 @@
 //! `s='bead';s=s[::-1];s=s[1:];print(s)` worked as `daeb; aeb`.
 
-use super::{Dice, Family, Problem};
+use super::{Dice, Draft, Level};
 
-pub(super) fn draw(dice: &mut Dice) -> Problem {
-    let mut s: String = (0..dice.between(3, 5)).map(|_| letter(dice, 'a', 'j')).collect();
+pub(super) fn draw(dice: &mut Dice, level: Level) -> Draft {
+    let (num_statements, shortest, longest) = level.pick((1, 3, 5), (2, 3, 5), (4, 5, 7));
+    let mut s: String = (0..dice.between(shortest, longest)).map(|_| letter(dice, 'a', 'j')).collect();
     let mut program = format!("s='{s}'");
     let mut working = Vec::new();
-    for _ in 0..2 {
+    for _ in 0..num_statements {
         let (statement, next) = match dice.between(0, 3) {
             0 => ("s=s[::-1]".to_owned(), s.chars().rev().collect()),
             1 => ("s=s[1:]".to_owned(), s[1..].to_owned()),
@@ -25,7 +26,7 @@ pub(super) fn draw(dice: &mut Dice) -> Problem {
         1 => format!("{program}. What is s?"),
         _ => format!("After {program} what is s?"),
     };
-    Problem { family: Family::Text, key: program, question, working, answer: s }
+    Draft::new(program, question, working, s)
 }
 
 fn letter(dice: &mut Dice, first: char, last: char) -> char {

@@ -1,0 +1,91 @@
+//! The text but for what writers differ in: case, runs of spaces, quotes and emphasis around it, closing punctuation.
+//!
+//! Nothing inside the answer is removed, and no sign or point before it: `-5` is not `5`, `1.5` is not `15`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Marker, Verifier, reward};
+use crate::Error;
+
+/// Settings of the comparison.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// What stands before the answer, such as `the answer is`; without it the whole completion is the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// Accepts the text however it is written.
+#[derive(Clone, Debug)]
+pub struct Normalised {
+    marker: Marker,
+}
+
+impl Normalised {
+    /// The verifier.
+    ///
+    /// # Errors
+    /// An empty marker.
+    pub fn new(settings: &Settings) -> Result<Normalised, Error> {
+        Ok(Normalised { marker: Marker::new(settings.after.as_deref())? })
+    }
+}
+
+impl Verifier for Normalised {
+    fn reward(&self, completion: &str, answer: &str) -> f64 {
+        let Some(found) = self.marker.answer(completion) else { return 0.0 };
+        let (found, answer) = (normalise(found), normalise(answer));
+        reward(!found.is_empty() && found == answer)
+    }
+}
+
+fn normalise(text: &str) -> String {
+    let is_wrapping = |c: char| "\"'`*_“”‘’«»".contains(c);
+    let is_closing = |c: char| is_wrapping(c) || ".,;:!?".contains(c) || c.is_whitespace();
+    let words: Vec<String> = text
+        .trim_start_matches(|c: char| is_wrapping(c) || c.is_whitespace())
+        .trim_end_matches(is_closing)
+        .split_whitespace()
+        .map(str::to_lowercase)
+        .collect();
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(completion: &str, answer: &str, expected: f64) {
+        let verifier = Normalised::new(&Settings::default()).expect("good settings");
+        assert_eq!(verifier.reward(completion, answer), expected, "{completion} for {answer}");
+    }
+
+    #[test]
+    fn case_spaces_quotes_and_closing_punctuation_do_not_count() {
+        for right in ["New York", "new  york", "NEW\tYORK.", "\"New York\"", "**New York**!", "“New York.”"]
+        {
+            check(right, "New York", 1.0);
+        }
+        check("ÄPFEL", "äpfel", 1.0);
+    }
+
+    #[test]
+    fn everything_else_does() {
+        for (completion, answer) in [
+            ("-5", "5"),
+            ("5", "-5"),
+            (".5", "5"),
+            ("1.5", "15"),
+            ("1 5", "15"),
+            ("New York City", "New York"),
+            ("NewYork", "New York"),
+            ("not yes", "yes"),
+            ("yes no", "yes"),
+            ("", ""),
+            ("...", "."),
+        ] {
+            check(completion, answer, 0.0);
+        }
+    }
+}
