@@ -3,7 +3,8 @@
 
 use remit_kernels::head::{Head, Scratch};
 use remit_model::families::{Family, llama, olmo2, qwen3, read, smollm3, youtu};
-use remit_model::{Architecture, Decoder, Frozen, Input, Keep, Sampling, SaveOptions, Workspace, generate};
+use remit_model::generate::{Completion, Finish, Request, Sampling, Settings, generate};
+use remit_model::{Architecture, Decoder, Frozen, Input, Keep, SaveOptions, Workspace};
 use remit_store::tensors::{FileDtype, TensorDirectory};
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -188,6 +189,14 @@ fn plain_continuation(decoder: &Decoder, prompt: &[u32], count: usize) -> Vec<u3
     ids
 }
 
+/// The prompt and its likeliest continuation.
+fn greedy<P: remit_model::Storage>(decoder: &mut Decoder<P>, prompt: &[u32], count: usize) -> Vec<u32> {
+    let request = Request { prompt: prompt.to_vec(), seed: 0, max_new_tokens: count };
+    let settings = Settings::new(Sampling::Greedy);
+    let completions = generate(decoder, &[request], &settings, &mut ()).expect("a continuation");
+    [prompt, &completions[0].tokens].concat()
+}
+
 #[test]
 fn the_cache_continues_as_whole_windows_do() {
     for architecture in odd_architectures() {
@@ -196,7 +205,7 @@ fn the_cache_continues_as_whole_windows_do() {
         for length in [1, 2, 11] {
             let prompt = ids(length, architecture.vocab_size);
             let want = plain_continuation(&decoder, &prompt, 12);
-            let got = generate(&mut decoder, &prompt, 12, Sampling::Greedy).expect("a continuation");
+            let got = greedy(&mut decoder, &prompt, 12);
             assert_eq!(got, want, "{}", architecture.family.name());
         }
     }
@@ -227,7 +236,7 @@ fn everything<P: remit_model::Storage>(mut decoder: Decoder<P>) -> (Vec<f32>, Ve
     let input = Input { ids: &ids, length: WINDOW, starts: Some(&starts) };
     let hidden = decoder.forward(input, &mut workspace).to_vec();
     let rows = decoder.head().log_probs(&hidden, decoder.head_parameters(), &ids, &mut Scratch::default());
-    let continuation = generate(&mut decoder, &ids[..3], 9, Sampling::Greedy).expect("a continuation");
+    let continuation = greedy(&mut decoder, &ids[..3], 9);
     (hidden, rows.log_probs, continuation)
 }
 
