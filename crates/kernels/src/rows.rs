@@ -12,6 +12,8 @@ use std::cell::Cell;
 
 /// Outputs a task.
 const OUTPUTS: usize = 32;
+/// Columns that [`arrange`] brings into place at a time.
+const COLUMNS: usize = 16;
 /// Multiplications below which it does not pay to share them between threads.
 const SHARED_MIN: usize = 1 << 16;
 
@@ -54,7 +56,9 @@ fn multiply(shape: Shape, x: &[f32], w: &[f32], y: &mut [f32], write: Write, tas
     assert_eq!(w.len(), output * input, "W is [out, in]");
     let mut lanes = LANES.take();
     let kind = Kind::detect();
-    arrange(shape, x, kind, &mut lanes);
+    // A number brought into place takes about as long as twenty multiplications.
+    let parts_min = task_min.div_ceil(20 * COLUMNS * rows.min(kind.lanes() * kind.vectors_max()));
+    arrange(shape, x, kind, parts_min, &mut lanes);
     let out = SharedMut(y.as_mut_ptr());
     let panel = |first: usize, outputs: usize| {
         let w = &w[first * input..][..outputs * input];
@@ -139,8 +143,8 @@ impl Kind {
 }
 
 /// Brings rows of `x` side by side, as lanes: block after block, `[in, vectors * lanes]` each, rows that are missing
-/// being zero.
-fn arrange(shape: Shape, x: &[f32], kind: Kind, lanes: &mut Vec<f32>) {
+/// being zero. Tasks take at least `parts_min` times [`COLUMNS`].
+fn arrange(shape: Shape, x: &[f32], kind: Kind, parts_min: usize, lanes: &mut Vec<f32>) {
     let Shape { rows, input, input_stride, .. } = shape;
     lanes.clear();
     lanes.resize(rows.div_ceil(kind.lanes()) * kind.lanes() * input, 0.0);
@@ -150,14 +154,16 @@ fn arrange(shape: Shape, x: &[f32], kind: Kind, lanes: &mut Vec<f32>) {
         let (block, behind) = rest.split_at_mut(input * width);
         rest = behind;
         // A few columns at a time, so that what is written stays in the nearest cache.
-        for (part, block) in block.chunks_mut(16 * width).enumerate() {
-            for row in 0..count {
-                let x = &x[(first + row) * input_stride + part * 16..];
-                for (column, &value) in block.chunks_mut(width).zip(x) {
-                    column[row] = value;
+        block.par_chunks_mut(COLUMNS * width).enumerate().with_min_len(parts_min).for_each(
+            |(part, block)| {
+                for row in first..first + count {
+                    let x = &x[row * input_stride + part * COLUMNS..];
+                    for (column, &value) in block.chunks_mut(width).zip(x) {
+                        column[row - first] = value;
+                    }
                 }
-            }
-        }
+            },
+        );
     }
 }
 
@@ -554,7 +560,7 @@ mod tests {
         let (x, w) = (noise(rows * input, 0.7), noise(output * input, 0.3));
         let with = |kind: Kind| {
             let (mut lanes, mut y) = (Vec::new(), vec![0.0; rows * output]);
-            arrange(shape, &x, kind, &mut lanes);
+            arrange(shape, &x, kind, usize::MAX, &mut lanes);
             let y_at = SharedMut(y.as_mut_ptr());
             let panel =
                 Panel { shape, lanes: &lanes, outputs: output, w: &w, y: y_at, write: Write::Replace };

@@ -2,6 +2,7 @@
 
 use crate::Architecture;
 use crate::architecture::Attention;
+use rayon::prelude::*;
 use remit_kernels::cached::{self, Sight};
 
 /// One sequence's cache by block: keys and values as [`remit_kernels::cached`] lays them out, or of latent attention, a
@@ -48,6 +49,17 @@ impl Rows {
         self.ids.push(id);
         self.sequences.push(sequence);
         self.positions.push(position);
+    }
+
+    /// Calls `keep` with block `layer` of a row's cache, the row and its position, for all rows.
+    pub fn join(&self, caches: &mut [Cache], layer: usize, keep: impl Fn(&mut [f32], usize, usize) + Sync) {
+        caches.par_iter_mut().enumerate().with_min_len(8).for_each(|(sequence, cache)| {
+            for (row, &position) in self.positions.iter().enumerate() {
+                if self.sequences[row] == sequence {
+                    keep(&mut cache.layers[layer], row, position);
+                }
+            }
+        });
     }
 
     /// What each row attends to in block `layer`.

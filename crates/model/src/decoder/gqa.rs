@@ -57,10 +57,10 @@ pub(super) fn project_backward(
 pub(super) fn attend_cached(pass: &Pass, rows: &Rows, caches: &mut [Cache], saved: &mut Saved) {
     let (shape, stride, layer) = (pass.shape(), pass.architecture.qkv_width(), pass.layer);
     let qkv = cut(&mut saved.qkv, pass.rows, stride);
-    for ((row, &sequence), &position) in qkv.chunks(stride).zip(&rows.sequences).zip(&rows.positions) {
-        let new = &row[pass.architecture.queries_width()..];
-        shape.keep(&mut caches[sequence].layers[layer], position, new);
-    }
+    rows.join(caches, layer, |cache, row, position| {
+        let new = &qkv[row * stride..(row + 1) * stride][pass.architecture.queries_width()..];
+        shape.keep(cache, position, new);
+    });
     let attended = cut(&mut saved.attended, pass.rows, pass.architecture.attended_width());
     shape.attend(qkv, stride, &rows.sights(caches, layer), attended);
 }

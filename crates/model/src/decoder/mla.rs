@@ -168,11 +168,11 @@ pub(super) fn backward(
 /// `saved.attended` of rows of many sequences; their reduced rows join their sequences' caches.
 pub(super) fn attend_cached(pass: &Pass, rows: &Rows, caches: &mut [Cache], saved: &mut Saved) {
     let (widths, layer) = (Widths::of(pass), pass.layer);
-    let latent = cut(&mut saved.latent, pass.rows, widths.latent).chunks(widths.latent);
-    for ((row, &sequence), &position) in latent.zip(&rows.sequences).zip(&rows.positions) {
-        let new = &row[widths.kv..];
-        caches[sequence].layers[layer][position * new.len()..][..new.len()].copy_from_slice(new);
-    }
+    let latent = cut(&mut saved.latent, pass.rows, widths.latent);
+    rows.join(caches, layer, |cache, row, position| {
+        let new = &latent[row * widths.latent..(row + 1) * widths.latent][widths.kv..];
+        cache[position * new.len()..][..new.len()].copy_from_slice(new);
+    });
     widths.shape.attend(
         cut(&mut saved.qkv, pass.rows, widths.qkv),
         widths.qkv,

@@ -153,12 +153,18 @@ impl<P> Decoder<P> {
 
     /// Makes rotations for windows of up to `length` positions, or says that the model does not allow them.
     pub fn allow_length(&mut self, length: usize) -> Result<(), Error> {
+        self.check_length(length)?;
+        if length > self.rope.positions() {
+            self.rope = rope_table(&self.architecture, length);
+        }
+        Ok(())
+    }
+
+    /// Checks that the model allows windows of up to `length` positions.
+    pub fn check_length(&self, length: usize) -> Result<(), Error> {
         let max_length = self.architecture.max_length;
         if length > max_length {
             return Err(Error::TooLong { length, max_length });
-        }
-        if length > self.rope.positions() {
-            self.rope = rope_table(&self.architecture, length);
         }
         Ok(())
     }

@@ -134,14 +134,17 @@ pub fn generate<P: Storage>(
 
 /// Checks every request before any work, and makes rotations for the longest.
 fn check<P>(decoder: &mut Decoder<P>, requests: &[Request]) -> Result<(), Error> {
+    let mut longest = 0;
     for (index, request) in requests.iter().enumerate() {
         let Request { prompt, max_new_tokens, .. } = request;
+        let length = prompt.len().saturating_add(*max_new_tokens);
         let checked = if prompt.is_empty() { Err(Error::EmptyPrompt) } else { decoder.check_ids(prompt) };
         checked
-            .and_then(|()| decoder.allow_length(prompt.len().saturating_add(*max_new_tokens)))
+            .and_then(|()| decoder.check_length(length))
             .map_err(|error| error.of_request(index, requests.len()))?;
+        longest = longest.max(length);
     }
-    Ok(())
+    decoder.allow_length(longest)
 }
 
 /// A request at work.
