@@ -260,6 +260,29 @@ fn a_sequence_is_the_same_alone_and_in_any_batch() {
 }
 
 #[test]
+fn samples_of_one_prompt_are_those_of_its_seeds() {
+    for architecture in odd_architectures() {
+        let mut decoder = random(&architecture);
+        let prompts = [ids(11, architecture.vocab_size), ids(1, architecture.vocab_size), vec![3; 5]];
+        let requests: Vec<Request> = (0..36)
+            .map(|i| Request {
+                prompt: prompts[i / 4 % 3].clone(),
+                seed: i as u64,
+                max_new_tokens: if i % 5 == 0 { 1 } else { 15 },
+            })
+            .collect();
+        let mut run = |requests: &[Request], batch_size| {
+            generate(&mut decoder, requests, &random_settings(batch_size), &mut ()).expect("continuations")
+        };
+        let alone: Vec<Completion> =
+            requests.iter().map(|request| run(std::slice::from_ref(request), 1).remove(0)).collect();
+        for batch_size in [2, 5, 36] {
+            assert!(run(&requests, batch_size) == alone, "{}: {batch_size}", architecture.family.name());
+        }
+    }
+}
+
+#[test]
 fn log_probs_are_those_of_whole_windows() {
     for architecture in odd_architectures() {
         let mut decoder = random(&architecture);
@@ -310,8 +333,9 @@ fn sequences_enter_as_others_leave() {
     let architecture = Architecture { end_tokens: Vec::new(), ..odd_architectures().remove(0) };
     let mut decoder = random(&architecture);
     let lengths = [1, 9, 4, 0, 9, 2, 2, 7, 1, 3];
-    let requests: Vec<Request> =
-        lengths.iter().map(|&n| Request { prompt: vec![3, 5], seed: 0, max_new_tokens: n }).collect();
+    let requests: Vec<Request> = (0..10)
+        .map(|i| Request { prompt: vec![3, i], seed: 0, max_new_tokens: lengths[i as usize] })
+        .collect();
     let mut notes = Notes::default();
     let settings = Settings { batch_size: 3, ..Settings::new(Sampling::Greedy) };
     let got = generate(&mut decoder, &requests, &settings, &mut notes).expect("continuations");

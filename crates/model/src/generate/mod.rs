@@ -153,6 +153,8 @@ struct Live {
     random: ChaCha8Rng,
     /// Positions that the cache holds.
     read: usize,
+    /// The place that reads the same prompt, whose cache is copied once it has.
+    follows: Option<usize>,
     tokens: Vec<u32>,
     log_probs: Vec<f32>,
 }
@@ -210,6 +212,7 @@ impl<'a, P: Storage> Batch<'a, P> {
                     request: self.next,
                     random: ChaCha8Rng::seed_from_u64(*seed),
                     read: 0,
+                    follows: None,
                     tokens: Vec::new(),
                     log_probs: Vec::new(),
                 };
@@ -221,15 +224,49 @@ impl<'a, P: Storage> Batch<'a, P> {
                 // The last token is never read.
                 let positions = prompt.len() + max_new_tokens - 1;
                 self.caches[place] = Cache::new(self.decoder.architecture(), positions);
-                self.live[place] = Some(live);
+                let follows = self.leader(place, live.request);
+                self.live[place] = Some(Live { follows, ..live });
+            }
+        }
+    }
+
+    /// A place at work on the prompt of a request that has just entered at `place`, with a cache of the same size.
+    fn leader(&self, place: usize, request: usize) -> Option<usize> {
+        let prompt = &self.requests[request].prompt;
+        let numbers = |place: usize| self.caches[place].layers.first().map_or(0, Vec::len);
+        let same = |live: &Live| self.requests[live.request].prompt == *prompt;
+        (0..self.live.len()).find(|&other| {
+            prompt.len() > 1
+                && self.live[other].as_ref().is_some_and(same)
+                && numbers(other) == numbers(place)
+        })
+    }
+
+    /// Copies the caches of prompts that have been read to those who wait for them. Rows are computed as if alone, so
+    /// reading the prompt again would give the same bits. The last token of a prompt everyone reads: its row makes the
+    /// first logits.
+    fn follow(&mut self) {
+        for place in 0..self.live.len() {
+            let Some(Live { request, follows: Some(leader), .. }) = self.live[place] else { continue };
+            let shared = self.requests[request].prompt.len() - 1;
+            if self.live[leader].as_ref().is_some_and(|leader| leader.read >= shared) {
+                let [from, to] = self.caches.get_disjoint_mut([leader, place]).expect("two places");
+                for (from, to) in from.layers.iter().zip(&mut to.layers) {
+                    to.copy_from_slice(from);
+                }
+                let live = self.live[place].as_mut().expect("it has just been there");
+                (live.follows, live.read) = (None, shared);
             }
         }
     }
 
     /// One pass, and a token for every sequence that has been read to its end.
     fn step(&mut self, watch: &mut dyn Watch) -> Result<(), Error> {
+        self.follow();
         self.collect_rows();
         self.pass();
+        // Now, for whoever they follow may leave with this step.
+        self.follow();
         let choices = self.choose()?;
         for (index, choice) in choices.iter().enumerate() {
             let place = self.last[index].0;
@@ -257,7 +294,7 @@ impl<'a, P: Storage> Batch<'a, P> {
                 let prompt = &requests[live.request].prompt;
                 let length = prompt.len() + live.tokens.len();
                 let left = length - live.read;
-                if (live.tokens.is_empty()) != prompts {
+                if live.tokens.is_empty() != prompts || live.follows.is_some() {
                     continue;
                 }
                 for _ in 0..left.min(*rows_max - rows.ids.len()) {
