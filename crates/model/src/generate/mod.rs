@@ -2,8 +2,8 @@
 //! sequence leaves at once and the next request enters.
 //!
 //! What becomes of a request depends on its prompt, its seed and the settings only. The batch around it, the order of
-//! requests and the number of threads change no bit: rows are computed as if each were alone (see
-//! [`Decoder::advance`]), and each request draws from a stream of its own.
+//! requests and the number of threads change no bit: rows are computed as if each were alone
+//! (`Decoder::advance`), and each request draws from a stream of its own.
 
 mod sampling;
 
