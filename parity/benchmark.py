@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Training speed and memory of remit and PyTorch, side by side in one interleaved run.
+"""Speed and memory of remit and PyTorch, training or generating, side by side in one interleaved run.
 
 Every contestant is a process that works only when told to (`round` on its standard input) and waits otherwise. They
 take turns, round after round, so that whatever else slows the machine down slows all of them alike; the figures are
@@ -7,6 +7,9 @@ medians over the rounds. The first round of each is not counted. The result is a
 
     cargo build --release --example train_benchmark
     python parity/benchmark.py --sizes S M --threads 1 2 --rounds 5
+
+    cargo build --release --example generate_benchmark
+    python parity/benchmark.py --task generate --contestants remit:1 transformers:1 remit:64 transformers:64
 """
 
 import argparse
@@ -23,21 +26,27 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 DEFAULT = ["remit:ntp:f32", "remit:remit-scored:f32", "remit:remit-online:f32"]
 DEFAULT += ["torch:fp32", "torch:bf16", "torch:bf16-compile"]
+DEFAULT_GENERATE = ["remit:64", "transformers:64"]
 # What the ratios are taken to, where it takes part: heading and contestant.
-BASES = {"PyTorch fp32": "torch:fp32", "PyTorch bf16 + compile": "torch:bf16-compile", "remit NTP": "remit:ntp:f32"}
+BASES = {f"transformers, batch {batch}": f"transformers:{batch}" for batch in (1, 16, 64)}
+BASES |= {"PyTorch fp32": "torch:fp32", "PyTorch bf16 + compile": "torch:bf16-compile", "remit NTP": "remit:ntp:f32"}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=["train", "generate"], default="train")
     parser.add_argument("--sizes", nargs="+", default=["S", "M"])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds; one more comes before them")
     parser.add_argument("--steps", type=int, default=3, help="steps a round, for PyTorch")
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between two turns, for threads to settle")
-    parser.add_argument("--contestants", nargs="+", default=DEFAULT, metavar="remit:MODE:PRECISION|torch:MODE")
-    parser.add_argument("--remit", default=HERE.parent / "target/release/examples/train_benchmark", type=Path)
+    parser.add_argument("--new-tokens", type=int, default=128, help="tokens a sequence and round, of `generate`")
+    names = "remit:MODE:PRECISION|torch:MODE, of `generate` remit:BATCH|transformers:BATCH"
+    parser.add_argument("--contestants", nargs="+", metavar=names)
+    parser.add_argument("--examples", default=HERE.parent / "target/release/examples", type=Path)
     parser.add_argument("--json", type=Path, help="write every round's figures here as well")
     args = parser.parse_args()
+    args.contestants = args.contestants or (DEFAULT if args.task == "train" else DEFAULT_GENERATE)
 
     everything = []
     print(f"{machine()}, {datetime.date.today().isoformat()}; medians of {args.rounds} interleaved rounds")
@@ -71,8 +80,10 @@ def compare(args, size, threads):
 def start(args, name, size, threads):
     program, *modes = name.split(":")
     common = ["--size", size, "--threads", str(threads)]
-    if program == "remit" and len(modes) == 2:
-        command = [str(args.remit), *common, "--mode", modes[0], "--precision", modes[1]]
+    if args.task == "generate":
+        command = generate_command(args, name, common)
+    elif program == "remit" and len(modes) == 2:
+        command = [str(args.examples / "train_benchmark"), *common, "--mode", modes[0], "--precision", modes[1]]
     elif program == "torch" and len(modes) == 1:
         script = str(HERE / "train_benchmark.py")
         command = [sys.executable, script, *common, "--mode", modes[0], "--steps", str(args.steps)]
@@ -86,6 +97,17 @@ def start(args, name, size, threads):
         )
     except OSError as error:
         sys.exit(f"cannot start `{command[0]}`: {error.strerror}")
+
+
+def generate_command(args, name, common):
+    program, _, batch = name.partition(":")
+    programs = {
+        "remit": [str(args.examples / "generate_benchmark")],
+        "transformers": [sys.executable, str(HERE / "generate_benchmark.py")],
+    }
+    if program not in programs or not batch.isdigit():
+        sys.exit(f"unknown contestant `{name}`: `remit:BATCH` or `transformers:BATCH`")
+    return [*programs[program], *common, "--batch", batch, "--new-tokens", str(args.new_tokens)]
 
 
 def take_turn(name, process):

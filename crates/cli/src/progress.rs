@@ -136,6 +136,33 @@ impl Windows {
     }
 }
 
+/// Progress of generation. Nothing at all is shown of a short one, whose result is what everyone waits for.
+#[derive(Debug)]
+pub struct Sequences(Meter);
+
+impl Sequences {
+    /// `total` sequences to come.
+    pub fn start(display: Display, label: &str, total: u64) -> Sequences {
+        Sequences(Meter::start(display, label, 0, total, Unit::Sequences))
+    }
+
+    /// Shows that so many more sequences are finished and so many more tokens made.
+    pub fn add(&self, sequences: u64, tokens: u64) {
+        self.0.update(self.0.seconds(), |state| {
+            state.position += sequences;
+            state.predictions += tokens;
+        });
+    }
+
+    /// Ends with a line that stays, if it took long enough to have one.
+    pub fn finish(self) {
+        let seconds = self.0.seconds();
+        if seconds >= SECONDS_BEFORE_FIRST {
+            self.0.finish(seconds);
+        }
+    }
+}
+
 /// Nothing is shown before this; most stages of small runs are over by then.
 const SECONDS_BEFORE_FIRST: f64 = 2.0;
 /// The least time between two plain lines.
@@ -146,6 +173,7 @@ enum Unit {
     Steps,
     Bytes,
     Windows,
+    Sequences,
 }
 
 #[derive(Debug)]
@@ -307,6 +335,7 @@ impl Meter {
         let (show, name): (fn(u64) -> String, _) = match self.unit {
             Unit::Steps => (|count| count.to_string(), " steps"),
             Unit::Windows => (|count| count.to_string(), " windows"),
+            Unit::Sequences => (|count| count.to_string(), " sequences"),
             Unit::Bytes => (units::bytes, ""),
         };
         match of {

@@ -230,6 +230,36 @@ fn check_generate(home: &Home) {
     assert_ne!(sampled, sequences("--temperature 1.5 --top-p 0.9 --seed 4"));
     assert_eq!(greedy, sequences("--temperature 1 --top-p 1e-6"), "the likeliest token alone is greedy");
 
+    for size in [1, 2, 64] {
+        let line = format!("--temperature 1.5 --top-p 0.9 --seed 3 --batch-size {size}");
+        assert_eq!(sampled, sequences(&line), "the batch changes nothing");
+    }
+    assert_eq!(greedy, sequences("--temperature 1 --top-k 1"), "the likeliest token alone is greedy");
+    let both = sequences("--temperature 1.5 --top-p 0.9 --seed 3 --num-samples 2");
+    let next = sequences("--temperature 1.5 --top-p 0.9 --seed 4");
+    assert_eq!(both, [&sampled[0], &next[0], &sampled[1], &next[1]].map(Clone::clone));
+
+    let line = "generate --model remit --ids prompts.json --max-new-tokens 12 --json --greedy";
+    let result = home.json(&format!("{line} --log-probs"));
+    assert_eq!(keys(&result), ["log_probs", "sequences"]);
+    for (sequence, (log_probs, prompt)) in
+        greedy.iter().zip(result["log_probs"].as_array().unwrap().iter().zip([3, 1]))
+    {
+        let log_probs = numbers(log_probs);
+        assert_eq!(log_probs.len(), sequence.len() - prompt);
+        assert!(log_probs.iter().all(|&log_prob| log_prob < 0.0 && log_prob > -300f64.ln()));
+    }
+
+    let line = "generate --model remit --prompt 12 --max-new-tokens 40 --seed 1";
+    let free = home.ok(line);
+    let stop =
+        free.char_indices().nth(10).map(|(at, _)| free[at..].trim_end().chars().take(2).collect::<String>());
+    let stop = stop.expect("some text");
+    let args = [line.split(' ').collect::<Vec<_>>(), vec!["--stop", "never there", "--stop", &stop]].concat();
+    let cut = common::Done::of(home.command_of(&args)).stdout;
+    let cut = cut.trim_end_matches('\n');
+    assert!(free.starts_with(cut) && cut.contains(&stop) && cut.len() < free.len(), "{free}: {stop}: {cut}");
+
     let args = ["generate", "--model", "remit", "--prompt", "12 plus", "--max-new-tokens", "8", "--greedy"];
     let text = common::Done::of(home.command_of(&args));
     assert!(text.code == Some(0) && text.stdout.starts_with("12 plus"), "{text:?}");

@@ -261,36 +261,3 @@ simd_fn!(
         }
     }
 );
-
-/// What earlier positions left for later ones to attend to: a row a position, with its keys `[K*E]` first and its
-/// values `[K*Ev]` from column `values` on. The two may overlap.
-#[derive(Clone, Copy, Debug)]
-pub struct Cache<'a> {
-    /// `[past, stride]`.
-    pub rows: &'a [f32],
-    /// Columns of a row.
-    pub stride: usize,
-    /// First column of the values.
-    pub values: usize,
-}
-
-/// One query row of one sequence against a cache: `query [H*E]`, `output [H*Ev]`. Used in generation, where the new
-/// position is the last of `past`.
-pub fn attend_cached(shape: &Attention, query: &[f32], cache: Cache, output: &mut [f32]) {
-    let Attention { heads, kv_heads, qk_width, v_width, scale, .. } = *shape;
-    let mut scores = vec![0.0; cache.rows.len() / cache.stride];
-    for head in 0..heads {
-        let kv_head = head / (heads / kv_heads);
-        let q = &query[head * qk_width..][..qk_width];
-        for (score, row) in scores.iter_mut().zip(cache.rows.chunks_exact(cache.stride)) {
-            *score = simd::dot(q, &row[kv_head * qk_width..][..qk_width]);
-        }
-        let max = simd::max(&scores) * scale;
-        let sum = simd::exp_in_place(&mut scores, scale, max);
-        let out = &mut output[head * v_width..][..v_width];
-        out.fill(0.0);
-        for (score, row) in scores.iter().zip(cache.rows.chunks_exact(cache.stride)) {
-            simd::add_scaled(out, &row[cache.values + kv_head * v_width..][..v_width], score / sum);
-        }
-    }
-}

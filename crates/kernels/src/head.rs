@@ -13,6 +13,7 @@
 //! logits are made twice, four products.
 
 use crate::matmul::{Matrix, MatrixMut, Precision, Write, matmul};
+use crate::rows;
 use crate::simd::{self, simd_fn};
 use rayon::prelude::*;
 
@@ -180,7 +181,16 @@ impl Head {
         }
     }
 
-    /// All logits `[N, V]`: for inspection and generation, where rows are few.
+    /// All logits `[N, V]`, the bits of a row independent of the rows beside it: for generation.
+    pub fn logits_alone(&self, hidden: &[f32], w: &[f32], logits: &mut [f32]) {
+        let Head { width, vocab, precision: Precision::F32 } = *self;
+        let rows = hidden.len() / width;
+        let shape =
+            rows::Shape { rows, input: width, output: vocab, input_stride: width, output_stride: vocab };
+        rows::product(shape, hidden, w, logits, Write::Replace);
+    }
+
+    /// All logits `[N, V]`: for inspection, where rows are few.
     pub fn all_logits(&self, hidden: &[f32], w: &[f32]) -> Vec<f32> {
         let rows = hidden.len() / self.width;
         let mut logits = vec![0.0; rows * self.vocab];

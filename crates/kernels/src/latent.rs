@@ -5,12 +5,14 @@
 //! front of the shared part; the other `B` are its value. The score of a query `(a, p)` is `a . (U_h c)[..A] + p . k`.
 //!
 //! Training expands every row: [`Latent::expand`] puts what the product with `U` made into the matrix that
-//! [`Attention`] reads. Generation keeps `(c, k)` a position and nothing else: since `a . U_h c = (U_h^T a) . c`, each
-//! new query is brought to the latent's side once ([`Latent::attend_cached`]), and all heads read the same short rows.
+//! [`Attention`](crate::attention::Attention) reads. Generation keeps `(c, k)` a position and nothing else: since `a . U_h c = (U_h^T a) . c`, each
+//! new query is brought to the latent's side once ([`Latent::attend`]), and all heads read the same short rows.
 
-use crate::attention::{Attention, Cache, attend_cached};
-use crate::matmul::{Matrix, MatrixMut, Precision, Write, matmul};
+use crate::cached::Sight;
+use crate::matmul::Write;
+use crate::rows::{self, Shape, mix};
 use crate::simd;
+use crate::softmax::probabilities;
 use rayon::prelude::*;
 
 /// Shapes of latent attention.
@@ -86,53 +88,70 @@ impl Latent {
             });
     }
 
-    /// New rows of one sequence against a cache of `(c, k)` rows `[past + N, R + P]` that ends with their own. `queries`
-    /// has its `H * (A + P)` columns at the start of rows of `stride`; `u` is `[H * (A + B), R]`; `output [N, H*B]`.
-    #[allow(clippy::too_many_arguments, reason = "queries, parameters, the cache, the result")]
-    pub fn attend_cached(
+    /// Rows of many sequences, each against its own cache of `(c, k)` rows `[positions, R + P]`. `queries` has its
+    /// `H * (A + P)` columns at the start of rows of `stride`; `u` is `[H * (A + B), R]`; `output [N, H*B]`. A row's bits
+    /// depend on its query and its sequence's cache alone.
+    pub fn attend(
         &self,
         queries: &[f32],
         stride: usize,
         u: &[f32],
-        cache: &[f32],
+        sights: &[Sight],
         scale: f32,
         output: &mut [f32],
-        precision: Precision,
+    ) {
+        let width = self.heads * self.value;
+        assert_eq!(output.len(), sights.len() * width, "output is [N, H*B]");
+        output
+            .par_chunks_mut(width)
+            .zip(queries.par_chunks(stride))
+            .zip(sights)
+            .for_each_init(Buffers::default, |buffers, ((output, query), sight)| {
+                self.attend_row(query, u, *sight, scale, buffers, output)
+            });
+    }
+
+    fn attend_row(
+        &self,
+        query: &[f32],
+        u: &[f32],
+        sight: Sight,
+        scale: f32,
+        buffers: &mut Buffers,
+        output: &mut [f32],
     ) {
         let Latent { heads, rank, own, turned, value } = *self;
-        let (qk, row) = (self.qk_width(), rank + turned);
-        let rows = output.len() / (heads * value);
-        let past = cache.len() / row - rows;
-        let mut brought = vec![0.0; rows * heads * row];
-        for head in 0..heads {
-            let query = &queries[head * qk..];
-            matmul(
-                MatrixMut::strided(&mut brought[head * row..], rows, rank, heads * row),
-                Write::Replace,
-                Matrix::strided(query, rows, own, stride),
-                Matrix::new(&u[head * (own + value) * rank..], own, rank),
-                precision,
-            );
-            for (brought, query) in brought.chunks_mut(heads * row).zip(query.chunks(stride)) {
-                brought[head * row + rank..][..turned].copy_from_slice(&query[own..qk]);
+        let (width, seen) = (rank + turned, sight.seen);
+        let Buffers { brought, scores, mixed } = buffers;
+        brought.resize(heads * width, 0.0);
+        scores.resize(heads * seen, 0.0);
+        mixed.resize(heads * rank, 0.0);
+        let parts =
+            |head: usize| u[head * (own + value) * rank..][..(own + value) * rank].split_at(own * rank);
+        for ((head, brought), query) in brought.chunks_mut(width).enumerate().zip(query.chunks(own + turned))
+        {
+            mix((1, own, rank), (query, own), (parts(head).0, rank), (&mut *brought, rank));
+            brought[rank..].copy_from_slice(&query[own..]);
+        }
+        let rows = &sight.cache[..seen * width];
+        let shape =
+            Shape { rows: heads, input: width, output: seen, input_stride: width, output_stride: seen };
+        rows::product_here(shape, brought, rows, scores, Write::Replace);
+        scores.chunks_mut(seen).for_each(|row| probabilities(row, scale));
+        mix((heads, seen, rank), (&*scores, seen), (rows, width), (&mut *mixed, rank));
+        for ((head, output), mixed) in output.chunks_mut(value).enumerate().zip(mixed.chunks(rank)) {
+            for (output, u) in output.iter_mut().zip(parts(head).1.chunks(rank)) {
+                *output = simd::dot(mixed, u);
             }
         }
-        let shape =
-            Attention { windows: 1, length: 1, heads, kv_heads: 1, qk_width: row, v_width: rank, scale };
-        let mut mixed = vec![0.0; rows * heads * rank];
-        for (n, (query, mixed)) in brought.chunks(heads * row).zip(mixed.chunks_mut(heads * rank)).enumerate()
-        {
-            let seen = Cache { rows: &cache[..(past + n + 1) * row], stride: row, values: 0 };
-            attend_cached(&shape, query, seen, mixed);
-        }
-        for head in 0..heads {
-            matmul(
-                MatrixMut::strided(&mut output[head * value..], rows, value, heads * value),
-                Write::Replace,
-                Matrix::strided(&mixed[head * rank..], rows, rank, heads * rank),
-                Matrix::new(&u[(head * (own + value) + own) * rank..], value, rank).transposed(),
-                precision,
-            );
-        }
     }
+}
+
+/// What a row of [`Latent::attend`] needs for a moment, by head: queries on the latent's side, probabilities, and the
+/// latents that they mix.
+#[derive(Default)]
+struct Buffers {
+    brought: Vec<f32>,
+    scores: Vec<f32>,
+    mixed: Vec<f32>,
 }

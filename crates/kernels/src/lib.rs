@@ -15,11 +15,14 @@
 //! | [`norm`] | RMSNorm | arXiv 1910.07467 |
 //! | [`rope`] | rotary positions, pairs half a head apart or side by side | arXiv 2104.09864 |
 //! | [`attention`] | causal grouped-query attention within documents | arXiv 2205.14135, 2305.13245 |
+//! | [`cached`] | attention of rows of many sequences, each against its own cache | |
 //! | [`latent`] | keys and values of multi-head latent attention, and its short form behind a cache | arXiv 2405.04434 |
 //! | [`swiglu`] | `silu(gate) * up` | arXiv 2002.05202 |
+//! | [`softmax`] | its parts, for sampling | |
 //! | [`head`] | log-probabilities of the targets, and the way back from their derivative | |
 
 pub mod attention;
+pub mod cached;
 pub mod embedding;
 pub mod head;
 pub mod latent;
@@ -27,7 +30,9 @@ pub mod linear;
 pub mod matmul;
 pub mod norm;
 pub mod rope;
+mod rows;
 mod simd;
+pub mod softmax;
 pub mod stream;
 pub mod swiglu;
 

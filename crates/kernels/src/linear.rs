@@ -1,6 +1,7 @@
 //! `y = x W^T`, with `W` `[out, in]` as checkpoints store it.
 
 use crate::matmul::{Matrix, MatrixMut, Precision, Write, matmul};
+use crate::rows;
 
 /// The widths of a linear map, how many rows it is applied to, and how far apart they lie.
 #[derive(Clone, Copy, Debug)]
@@ -17,23 +18,30 @@ pub struct Linear {
     pub output_stride: usize,
     /// Arithmetic of the products.
     pub precision: Precision,
+    /// Whether the bits of a row of `y` must not depend on the rows beside it. Made for few rows; forward only.
+    pub alone: bool,
 }
 
 impl Linear {
     /// A map between dense matrices.
     pub fn new(rows: usize, input: usize, output: usize, precision: Precision) -> Linear {
-        Linear { rows, input, output, input_stride: input, output_stride: output, precision }
+        Linear { rows, input, output, input_stride: input, output_stride: output, precision, alone: false }
     }
 
     /// `y [N, out] (+)= x [N, in] W^T`. With [`Write::Add`], `y` is the residual stream.
     pub fn forward(self, x: &[f32], w: &[f32], y: &mut [f32], write: Write) {
-        let Linear { rows, input, output, output_stride, .. } = self;
+        let Linear { rows, input, output, input_stride, output_stride, precision, alone } = self;
+        if alone {
+            let Precision::F32 = precision;
+            let shape = rows::Shape { rows, input, output, input_stride, output_stride };
+            return rows::product(shape, x, w, y, write);
+        }
         matmul(
             MatrixMut::strided(y, rows, output, output_stride),
             write,
             self.x(x),
             Matrix::new(w, output, input).transposed(),
-            self.precision,
+            precision,
         );
     }
 

@@ -63,12 +63,30 @@ pub enum Turn {
     Back,
 }
 
-/// Turns `heads` of each row of `x [N, stride]` in place; row `n` is at position `first + n % length`.
-pub fn rotate(x: &mut [f32], table: &Table, heads: Heads, length: usize, first: usize, turn: Turn) {
+/// The position of each row.
+#[derive(Clone, Copy, Debug)]
+pub enum Positions<'a> {
+    /// Rows of windows of so many positions, from 0 on each.
+    Windows(usize),
+    /// One by one, `[N]`.
+    Rows(&'a [usize]),
+}
+
+impl Positions<'_> {
+    fn of(self, row: usize) -> usize {
+        match self {
+            Positions::Windows(length) => row % length,
+            Positions::Rows(positions) => positions[row],
+        }
+    }
+}
+
+/// Turns `heads` of each row of `x [N, stride]` in place.
+pub fn rotate(x: &mut [f32], table: &Table, heads: Heads, positions: Positions, turn: Turn) {
     let half = table.half;
     let sign = if turn == Turn::Forward { 1.0 } else { -1.0 };
     x.par_chunks_mut(heads.stride).enumerate().with_min_len(32).for_each(|(n, row)| {
-        let at = (first + n % length) * half;
+        let at = positions.of(n) * half;
         let (cos, sin) = (&table.cos[at..at + half], &table.sin[at..at + half]);
         for head in 0..heads.count {
             let head = &mut row[heads.first + head * heads.apart..][..2 * half];

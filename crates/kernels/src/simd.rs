@@ -159,15 +159,6 @@ simd_fn!(
     }
 );
 
-simd_fn!(
-    /// `x += factor * y`.
-    add_scaled(x: &mut [f32], y: &[f32], factor: f32) {
-        for (a, b) in x.iter_mut().zip(y) {
-            *a = b.mul_add(factor, *a);
-        }
-    }
-);
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,8 @@
 //! formula. Shapes are odd on purpose: nothing divides a block, a lane or a tile.
 
 use proptest::prelude::*;
-use remit_kernels::attention::{Attention, Cache, attend_cached};
+use remit_kernels::attention::Attention;
+use remit_kernels::cached::{Sight, positions};
 use remit_kernels::head::{self, Head, Rule, Scratch};
 use remit_kernels::latent::Latent;
 use remit_kernels::linear::Linear;
@@ -208,13 +209,15 @@ fn rope_is_a_rotation_and_its_inverse() {
             let table = rope::Table::new(&frequencies, 9, pairing);
             let (x, dy) = (noise(10 * heads.stride, 1), noise(10 * heads.stride, 2));
             let plain = |x: &[f64]| plain_rope(x, heads, &frequencies, pairing, 5);
+            let positions: Vec<usize> = (0..10).map(|row| 2 + row % 5).collect();
+            let positions = rope::Positions::Rows(&positions);
             let mut y = x.clone();
-            rope::rotate(&mut y, &table, heads, 5, 2, rope::Turn::Forward);
+            rope::rotate(&mut y, &table, heads, positions, rope::Turn::Forward);
             check("rotated", &y, &plain(&wide(&x)), 1e-6);
-            rope::rotate(&mut y, &table, heads, 5, 2, rope::Turn::Back);
+            rope::rotate(&mut y, &table, heads, positions, rope::Turn::Back);
             check("turned back", &y, &wide(&x), 1e-6);
             let mut d = dy.clone();
-            rope::rotate(&mut d, &table, heads, 5, 2, rope::Turn::Back);
+            rope::rotate(&mut d, &table, heads, positions, rope::Turn::Back);
             check("dx", &d, &difference(plain, &x, &dy), 1e-5);
         }
     }
@@ -366,13 +369,15 @@ fn cached_attention_equals_the_last_row() {
     let qkv = noise(9 * a.columns(), 1);
     let (mut y, mut lse) = (vec![0.0; 9 * 24], vec![0.0; 36]);
     a.forward(&qkv, None, &mut y, &mut lse);
-    let cut = |from: usize, to: usize| -> Vec<f32> {
-        qkv.chunks(a.columns()).flat_map(|row| row[from..to].to_vec()).collect()
-    };
-    let (queries, cache) = (cut(0, 16), cut(16, 36));
-    let mut last = vec![0.0; 24];
-    attend_cached(&a, &queries[8 * 16..], Cache { rows: &cache, stride: 20, values: 8 }, &mut last);
-    check("last row", &last, &wide(&y[8 * 24..]), 1e-6);
+    let mut cache = vec![0.0; positions(9) * 20];
+    for (position, row) in qkv.chunks(a.columns()).enumerate() {
+        a.keep(&mut cache, position, &row[16..]);
+    }
+    let sights = [4, 9].map(|seen| Sight { cache: &cache, seen });
+    let queries: Vec<f32> = [3, 8].iter().flat_map(|row| qkv[row * 36..][..36].to_vec()).collect();
+    let mut got = vec![0.0; 2 * 24];
+    a.attend(&queries, 36, &sights, &mut got);
+    check("fourth and last row", &got, &wide(&[&y[3 * 24..4 * 24], &y[8 * 24..]].concat()), 1e-6);
 }
 
 const LATENT: Latent = Latent { heads: 3, rank: 5, own: 4, turned: 2, value: 3 };
@@ -433,7 +438,8 @@ fn cached_latent_attention_equals_the_expanded_form() {
     // Rows of queries may be wider than the queries.
     let rows: Vec<f32> =
         q[(n - fed) * queries..].chunks(queries).flat_map(|q| [q, &[7.0; 2]].concat()).collect();
-    LATENT.attend_cached(&rows, queries + 2, &u, &latent, 0.5, &mut output, Precision::F32);
+    let sights: Vec<_> = (n - fed..n).map(|row| Sight { cache: &latent, seen: row + 1 }).collect();
+    LATENT.attend(&rows, queries + 2, &u, &sights, 0.5, &mut output);
     check("last rows", &output, &want[(n - fed) * heads * value..], 2e-6);
 }
 

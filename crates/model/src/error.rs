@@ -114,6 +114,16 @@ pub enum Error {
     /// Nothing to continue.
     #[error("the prompt is empty")]
     EmptyPrompt,
+    /// Something is wrong with one of several requests.
+    #[error("request {number} of {count}: {cause}")]
+    Request {
+        /// Counted from 1.
+        number: usize,
+        /// How many there are.
+        count: usize,
+        /// What is wrong.
+        cause: Box<Error>,
+    },
     /// A setting of sampling out of range.
     #[error("`{key}` = {value} is out of range: {range}")]
     Sampling {
@@ -127,10 +137,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// Names the request that it is about, unless that is the only one.
+    pub(crate) fn of_request(self, index: usize, count: usize) -> Error {
+        if count == 1 {
+            return self;
+        }
+        Error::Request { number: index + 1, count, cause: Box::new(self) }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Store(error) => error.hint(),
+            Error::Request { cause, .. } => cause.hint(),
             Error::NoConfig { directory } => Some(if directory.is_dir() {
                 "a checkpoint is a directory with `config.json` and `model.safetensors`, as `save_pretrained` writes it".into()
             } else {

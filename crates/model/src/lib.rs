@@ -13,7 +13,7 @@ mod checkpoint;
 mod decoder;
 mod error;
 pub mod families;
-mod generate;
+pub mod generate;
 mod layout;
 mod workspace;
 
@@ -21,6 +21,5 @@ pub use architecture::{Architecture, Attention, NormPlace, Pairing, QkNorm, Rope
 pub use checkpoint::SaveOptions;
 pub use decoder::{Decoder, Frozen, FrozenParameters, Input, MappedParameters, Part, Storage};
 pub use error::Error;
-pub use generate::{Sampling, generate};
 pub use layout::{Entry, Layout, PartSizes};
 pub use workspace::{Keep, Workspace};

@@ -3,7 +3,8 @@
 
 use remit_kernels::head::{Head, Scratch};
 use remit_model::families::{Family, llama, olmo2, qwen3, read, smollm3, youtu};
-use remit_model::{Architecture, Decoder, Frozen, Input, Keep, Sampling, SaveOptions, Workspace, generate};
+use remit_model::generate::{Completion, Finish, Request, Sampling, Settings, Watch, generate};
+use remit_model::{Architecture, Decoder, Frozen, Input, Keep, SaveOptions, Workspace};
 use remit_store::tensors::{FileDtype, TensorDirectory};
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -188,6 +189,14 @@ fn plain_continuation(decoder: &Decoder, prompt: &[u32], count: usize) -> Vec<u3
     ids
 }
 
+/// The prompt and its likeliest continuation.
+fn greedy<P: remit_model::Storage>(decoder: &mut Decoder<P>, prompt: &[u32], count: usize) -> Vec<u32> {
+    let request = Request { prompt: prompt.to_vec(), seed: 0, max_new_tokens: count };
+    let settings = Settings::new(Sampling::Greedy);
+    let completions = generate(decoder, &[request], &settings, &mut ()).expect("a continuation");
+    [prompt, &completions[0].tokens].concat()
+}
+
 #[test]
 fn the_cache_continues_as_whole_windows_do() {
     for architecture in odd_architectures() {
@@ -196,10 +205,166 @@ fn the_cache_continues_as_whole_windows_do() {
         for length in [1, 2, 11] {
             let prompt = ids(length, architecture.vocab_size);
             let want = plain_continuation(&decoder, &prompt, 12);
-            let got = generate(&mut decoder, &prompt, 12, Sampling::Greedy).expect("a continuation");
+            let got = greedy(&mut decoder, &prompt, 12);
             assert_eq!(got, want, "{}", architecture.family.name());
         }
     }
+}
+
+/// Requests of many lengths: prompts of 1 to 30 tokens, 1 to 20 new ones.
+fn requests(count: usize, vocab: usize) -> Vec<Request> {
+    (0..count)
+        .map(|i| Request {
+            prompt: ids(i * 7 % 30 + 1, vocab).iter().map(|id| (id + i as u32) % vocab as u32).collect(),
+            seed: i as u64 % 5,
+            max_new_tokens: i * 3 % 20 + 1,
+        })
+        .collect()
+}
+
+/// At a temperature, cut both ways.
+fn random_settings(batch_size: usize) -> Settings {
+    let sampling = Sampling::Random { temperature: 1.3, top_k: Some(20), top_p: 0.98 };
+    Settings { batch_size, ..Settings::new(sampling) }
+}
+
+fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads").install(work)
+}
+
+#[test]
+fn a_sequence_is_the_same_alone_and_in_any_batch() {
+    for architecture in odd_architectures() {
+        let (name, vocab) = (architecture.family.name(), architecture.vocab_size);
+        let mut decoder = random(&architecture);
+        let requests = requests(90, vocab);
+        let mut run = |requests: &[Request], batch_size, threads| {
+            on_threads(threads, || {
+                generate(&mut decoder, requests, &random_settings(batch_size), &mut ())
+                    .expect("continuations")
+            })
+        };
+        let alone: Vec<Completion> =
+            requests.iter().map(|request| run(std::slice::from_ref(request), 1, 1).remove(0)).collect();
+        for (batch_size, threads) in [(64, 1), (64, 2), (3, 2), (1, 1), (17, 1)] {
+            // Equal to the last bit: `PartialEq` of `f32` is enough, for there is no NaN.
+            assert!(run(&requests, batch_size, threads) == alone, "{name}: {batch_size}, {threads} threads");
+        }
+        let backwards: Vec<Request> = requests.iter().rev().cloned().collect();
+        let mut got = run(&backwards, 64, 1);
+        got.reverse();
+        assert!(got == alone, "{name}: whoever comes first");
+        let of = |finish| alone.iter().filter(|completion| completion.finish == finish).count();
+        assert!(of(Finish::End) > 0 && of(Finish::Length) > 0, "{name}: both ways to end occur");
+    }
+}
+
+#[test]
+fn samples_of_one_prompt_are_those_of_its_seeds() {
+    for architecture in odd_architectures() {
+        let mut decoder = random(&architecture);
+        let prompts = [ids(11, architecture.vocab_size), ids(1, architecture.vocab_size), vec![3; 5]];
+        let requests: Vec<Request> = (0..36)
+            .map(|i| Request {
+                prompt: prompts[i / 4 % 3].clone(),
+                seed: i as u64,
+                max_new_tokens: if i % 5 == 0 { 1 } else { 15 },
+            })
+            .collect();
+        let mut run = |requests: &[Request], batch_size| {
+            generate(&mut decoder, requests, &random_settings(batch_size), &mut ()).expect("continuations")
+        };
+        let alone: Vec<Completion> =
+            requests.iter().map(|request| run(std::slice::from_ref(request), 1).remove(0)).collect();
+        for batch_size in [2, 5, 36] {
+            assert!(run(&requests, batch_size) == alone, "{}: {batch_size}", architecture.family.name());
+        }
+    }
+}
+
+#[test]
+fn log_probs_are_those_of_whole_windows() {
+    for architecture in odd_architectures() {
+        let mut decoder = random(&architecture);
+        let requests = requests(30, architecture.vocab_size);
+        let completions =
+            generate(&mut decoder, &requests, &random_settings(8), &mut ()).expect("continuations");
+        for (request, completion) in requests.iter().zip(&completions) {
+            let ids = [&request.prompt[..], &completion.tokens].concat();
+            let mut workspace = Workspace::new(&architecture, ids.len(), Keep::Nothing);
+            let input = Input { ids: &ids, length: ids.len(), starts: None };
+            let hidden = decoder.forward(input, &mut workspace);
+            let first = request.prompt.len() - 1;
+            let hidden = &hidden[first * architecture.width..(ids.len() - 1) * architecture.width];
+            let targets = &completion.tokens;
+            let want =
+                decoder.head().log_probs(hidden, decoder.head_parameters(), targets, &mut Scratch::default());
+            assert_eq!(completion.log_probs.len(), targets.len());
+            for (got, want) in completion.log_probs.iter().zip(&want.log_probs) {
+                assert!((got - want).abs() < 1e-5, "{}: {got}, {want}", architecture.family.name());
+            }
+        }
+    }
+}
+
+/// Notes what it is told, and stops a request behind its third token.
+#[derive(Default)]
+struct Notes {
+    steps: Vec<usize>,
+    finished: Vec<usize>,
+}
+
+impl Watch for Notes {
+    fn stop(&mut self, request: usize, tokens: &[u32]) -> bool {
+        request == 4 && tokens.len() == 3
+    }
+
+    fn advance(&mut self, tokens: usize) {
+        self.steps.push(tokens);
+    }
+
+    fn finish(&mut self, request: usize, _: &Completion) {
+        self.finished.push(request);
+    }
+}
+
+#[test]
+fn sequences_enter_as_others_leave() {
+    let architecture = Architecture { end_tokens: Vec::new(), ..odd_architectures().remove(0) };
+    let mut decoder = random(&architecture);
+    let lengths = [1, 9, 4, 0, 9, 2, 2, 7, 1, 3];
+    let requests: Vec<Request> = (0..10)
+        .map(|i| Request { prompt: vec![3, i], seed: 0, max_new_tokens: lengths[i as usize] })
+        .collect();
+    let mut notes = Notes::default();
+    let settings = Settings { batch_size: 3, ..Settings::new(Sampling::Greedy) };
+    let got = generate(&mut decoder, &requests, &settings, &mut notes).expect("continuations");
+    let got: Vec<_> = got.iter().map(|completion| (completion.tokens.len(), completion.finish)).collect();
+    let mut want = lengths.map(|length| (length, Finish::Length));
+    want[4] = (3, Finish::Stop);
+    assert_eq!(got, want);
+    // The three places are taken by 0 4 5 7, by 1, and by 2 6 8 9; 3 asks for nothing.
+    assert_eq!(notes.steps, [3, 3, 3, 3, 3, 3, 3, 3, 3, 2, 1, 1, 1]);
+    assert_eq!(notes.finished, [0, 3, 4, 2, 5, 6, 8, 1, 9, 7]);
+}
+
+#[test]
+fn stop_sequences_and_end_tokens_end_a_sequence() {
+    let mut architecture = Architecture { end_tokens: Vec::new(), ..odd_architectures().remove(3) };
+    let request = Request { prompt: ids(6, architecture.vocab_size), seed: 3, max_new_tokens: 20 };
+    let requests = [request];
+    let free = generate(&mut random(&architecture), &requests, &random_settings(1), &mut ()).expect("tokens");
+    let tokens = &free[0].tokens;
+    let stop = tokens[4..7].to_vec();
+    let end = (0..tokens.len() - 2).find(|&at| tokens[at..].starts_with(&stop)).expect("it is there") + 3;
+    let settings = Settings { stop_sequences: vec![vec![1; 9], stop], ..random_settings(1) };
+    let got = generate(&mut random(&architecture), &requests, &settings, &mut ()).expect("tokens");
+    assert_eq!((&got[0].tokens[..], got[0].finish), (&tokens[..end], Finish::Stop));
+
+    architecture.end_tokens = vec![tokens[5]];
+    let end = tokens.iter().position(|&token| token == tokens[5]).expect("it is there") + 1;
+    let got = generate(&mut random(&architecture), &requests, &random_settings(1), &mut ()).expect("tokens");
+    assert_eq!((&got[0].tokens[..], got[0].finish), (&tokens[..end], Finish::End));
 }
 
 #[test]
@@ -227,7 +392,7 @@ fn everything<P: remit_model::Storage>(mut decoder: Decoder<P>) -> (Vec<f32>, Ve
     let input = Input { ids: &ids, length: WINDOW, starts: Some(&starts) };
     let hidden = decoder.forward(input, &mut workspace).to_vec();
     let rows = decoder.head().log_probs(&hidden, decoder.head_parameters(), &ids, &mut Scratch::default());
-    let continuation = generate(&mut decoder, &ids[..3], 9, Sampling::Greedy).expect("a continuation");
+    let continuation = greedy(&mut decoder, &ids[..3], 9);
     (hidden, rows.log_probs, continuation)
 }
 

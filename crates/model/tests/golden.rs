@@ -1,7 +1,8 @@
 //! Logits, log-probabilities and greedy continuations against `transformers`, and the round trip through files.
 
 use remit_kernels::head::Scratch;
-use remit_model::{Architecture, Decoder, Input, Keep, Sampling, SaveOptions, Workspace, generate};
+use remit_model::generate::{Request, Sampling, Settings, generate};
+use remit_model::{Architecture, Decoder, Input, Keep, SaveOptions, Workspace};
 use remit_store::tensors::{FileDtype, TensorDirectory, TensorFile};
 use std::path::{Path, PathBuf};
 
@@ -70,17 +71,24 @@ fn greedy_continuations_equal_those_of_transformers() {
         let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         let prompt_length = json["greedy_prompt_len"].as_u64().expect("a count") as usize;
         let mut decoder = Decoder::open(&golden(family).join("learner")).expect("a golden checkpoint");
-        for sequence in json["greedy_ids"].as_array().expect("sequences") {
-            let ids: Vec<u32> = sequence
-                .as_array()
-                .expect("ids")
-                .iter()
-                .map(|id| id.as_u64().expect("an id") as u32)
-                .collect();
-            let prompt = &ids[..prompt_length];
-            let got = generate(&mut decoder, prompt, ids.len() - prompt_length, Sampling::Greedy)
-                .expect("a continuation");
-            assert_eq!(got, ids, "{family}");
+        let sequences: Vec<Vec<u32>> =
+            serde_json::from_value(json["greedy_ids"].clone()).expect("sequences of ids");
+        // From prompts of different lengths: what is further on in a sequence is its continuation as well.
+        let (mut requests, mut want) = (Vec::new(), Vec::new());
+        for sequence in &sequences {
+            for more in [0, 5, 2] {
+                let (prompt, rest) = sequence.split_at(prompt_length + more);
+                let max_new_tokens = rest.len();
+                requests.push(Request { prompt: prompt.to_vec(), seed: 0, max_new_tokens });
+                want.push(rest);
+            }
+        }
+        for batch_size in [1, 2, 64] {
+            let settings = Settings { batch_size, ..Settings::new(Sampling::Greedy) };
+            let got = generate(&mut decoder, &requests, &settings, &mut ()).expect("continuations");
+            for (got, want) in got.iter().zip(&want) {
+                assert_eq!(got.tokens, *want, "{family}, {batch_size} at a time");
+            }
         }
     }
 }
@@ -219,21 +227,35 @@ fn old_and_new_spellings_of_rope_mean_the_same() {
 #[test]
 fn requests_beyond_the_model_are_errors() {
     let mut decoder = Decoder::open(&golden("llama").join("learner")).expect("a golden checkpoint");
-    let mut message = |prompt: &[u32], new, sampling| {
-        generate(&mut decoder, prompt, new, sampling).expect_err("refused").to_string()
+    let request =
+        |prompt: &[u32], max_new_tokens| Request { prompt: prompt.to_vec(), seed: 0, max_new_tokens };
+    let mut message = |requests: &[Request], settings: &Settings| {
+        generate(&mut decoder, requests, settings, &mut ()).expect_err("refused").to_string()
     };
-    assert_eq!(message(&[], 1, Sampling::Greedy), "the prompt is empty");
+    let greedy = Settings::new(Sampling::Greedy);
+    assert_eq!(message(&[request(&[], 1)], &greedy), "the prompt is empty");
     assert_eq!(
-        message(&[1, 160], 1, Sampling::Greedy),
+        message(&[request(&[1, 160], 1)], &greedy),
         "token id 160 at position 1 is not in the model's vocabulary of 160"
     );
     assert_eq!(
-        message(&[1], 128, Sampling::Greedy),
+        message(&[request(&[1], 128)], &greedy),
         "129 positions are asked for, the model allows 128 (`max_position_embeddings`)"
     );
-    let hot = Sampling::Random { temperature: 0.0, top_p: 1.0, seed: 1 };
     assert_eq!(
-        message(&[1], 1, hot),
+        message(&[request(&[1], 127), request(&[1, 2], 127)], &greedy),
+        "request 2 of 2: 129 positions are asked for, the model allows 128 (`max_position_embeddings`)"
+    );
+    let mut refused = |temperature, top_k, top_p| {
+        let sampling = Sampling::Random { temperature, top_k, top_p };
+        message(&[request(&[1], 1)], &Settings::new(sampling))
+    };
+    assert_eq!(
+        refused(0.0, None, 1.0),
         "`temperature` = 0 is out of range: above 0; use `--greedy` for the likeliest token"
     );
+    assert_eq!(refused(1.0, Some(0), 1.0), "`top-k` = 0 is out of range: at least 1");
+    assert_eq!(refused(1.0, None, 0.0), "`top-p` = 0 is out of range: above 0, at most 1");
+    let none = Settings { batch_size: 0, ..greedy };
+    assert_eq!(message(&[request(&[1], 1)], &none), "`batch-size` = 0 is out of range: at least 1");
 }

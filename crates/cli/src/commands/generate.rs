@@ -1,13 +1,15 @@
-//! `remit generate`: continue a prompt.
+//! `remit generate`: continue prompts, many at a time.
 
 use super::{print_json, read_ids};
 use crate::args::Shared;
 use crate::commands::weights::no_tokenizer;
+use crate::progress::Sequences;
 use crate::render::error::Failure;
 use crate::render::print;
 use clap::Args;
 use remit_corpus::Tokenizer;
-use remit_model::{Decoder, Sampling, generate};
+use remit_model::Decoder;
+use remit_model::generate::{Completion, Request, Sampling, Settings, Watch, generate};
 use remit_train::locate_checkpoint;
 use std::path::PathBuf;
 
@@ -27,24 +29,45 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     pub max_new_tokens: usize,
     /// Always take the likeliest token
-    #[arg(long, conflicts_with_all = ["temperature", "top_p"])]
+    #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p"])]
     pub greedy: bool,
     /// Divisor of the logits
     #[arg(long, value_name = "T", default_value_t = 1.0)]
     pub temperature: f32,
+    /// Draw among the K likeliest tokens
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
     /// Draw among the likeliest tokens that together hold this mass
     #[arg(long, value_name = "P", default_value_t = 1.0)]
     pub top_p: f32,
-    /// Seed of the draws
+    /// Seed of the draws. Sample `i` of every prompt, from 0, has the seed `S + i`: a continuation depends on its prompt
+    /// and its seed alone
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
+    /// Continuations of each prompt; they come one after the other
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub num_samples: u32,
+    /// Sequences at work at the same time. Never changes a result
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub batch_size: usize,
+    /// End a continuation that contains this text, which stays in it. May be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Also print each new token's log-probability under the model (temperature 1, no token left out)
+    #[arg(long, requires = "json")]
+    pub log_probs: bool,
 }
 
 /// Runs the verb.
 pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
-    let Arguments { model, prompt, ids, max_new_tokens, greedy, temperature, top_p, seed } = arguments;
-    let sampling = if greedy { Sampling::Greedy } else { Sampling::Random { temperature, top_p, seed } };
-    sampling.validate()?;
+    let Arguments { model, prompt, ids, max_new_tokens, greedy, temperature, top_k, top_p, .. } = arguments;
+    let Arguments { seed, num_samples, batch_size, stop, log_probs, .. } = arguments;
+    let sampling = if greedy { Sampling::Greedy } else { Sampling::Random { temperature, top_k, top_p } };
+    let settings = Settings { batch_size, ..Settings::new(sampling) };
+    settings.validate()?;
+    if stop.iter().any(String::is_empty) {
+        return Err(Failure::usage("`--stop` needs a text"));
+    }
     let path = locate_checkpoint(&model)?;
     let tokenizer_path = path.join("tokenizer.json");
     let tokenizer = if tokenizer_path.is_file() { Some(Tokenizer::open(&tokenizer_path)?) } else { None };
@@ -69,13 +92,34 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
             prompts.len()
         ));
     }
-    let mut decoder = Decoder::frozen(&path)?;
-    let mut sequences = Vec::new();
-    for prompt in &prompts {
-        sequences.push(generate(&mut decoder, prompt, max_new_tokens, sampling)?);
+    if tokenizer.is_none() && !stop.is_empty() {
+        return Err(no_tokenizer(&path));
     }
+    let requests: Vec<Request> = prompts
+        .iter()
+        .flat_map(|prompt| (0..num_samples).map(move |sample| (prompt, sample)))
+        .map(|(prompt, sample)| Request {
+            prompt: prompt.clone(),
+            seed: seed.wrapping_add(sample.into()),
+            max_new_tokens,
+        })
+        .collect();
+    let mut decoder = Decoder::frozen(&path)?;
+    let progress = Sequences::start(shared.display(), "generate", requests.len() as u64);
+    let mut watch = Onlooker { tokenizer: tokenizer.as_ref(), stop: &stop, progress: &progress };
+    let completions = generate(&mut decoder, &requests, &settings, &mut watch)?;
+    progress.finish();
+
+    let sequences = requests.iter().zip(&completions);
+    let sequences: Vec<Vec<u32>> =
+        sequences.map(|(request, completion)| [&request.prompt[..], &completion.tokens].concat()).collect();
     if shared.json {
-        return print_json(&serde_json::json!({ "sequences": sequences }));
+        let mut result = serde_json::json!({ "sequences": sequences });
+        if log_probs {
+            let each = completions.iter().map(|completion| &completion.log_probs);
+            result["log_probs"] = serde_json::json!(each.collect::<Vec<_>>());
+        }
+        return print_json(&result);
     }
     for sequence in &sequences {
         match &tokenizer {
@@ -88,4 +132,32 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Shows progress and looks for stop texts.
+struct Onlooker<'a> {
+    /// There where there are stop texts.
+    tokenizer: Option<&'a Tokenizer>,
+    stop: &'a [String],
+    progress: &'a Sequences,
+}
+
+impl Watch for Onlooker<'_> {
+    fn stop(&mut self, _: usize, tokens: &[u32]) -> bool {
+        let (Some(tokenizer), Some(longest)) = (self.tokenizer, self.stop.iter().map(String::len).max())
+        else {
+            return false;
+        };
+        // A token is a byte at least, so a text that ends now begins among the last few.
+        let tail = &tokens[tokens.len().saturating_sub(longest + 4)..];
+        tokenizer.decode(tail).is_ok_and(|text| self.stop.iter().any(|stop| text.contains(stop.as_str())))
+    }
+
+    fn advance(&mut self, tokens: usize) {
+        self.progress.add(0, tokens as u64);
+    }
+
+    fn finish(&mut self, _: usize, _: &Completion) {
+        self.progress.add(1, 0);
+    }
 }

@@ -3,7 +3,7 @@
 //! With `f` for attention or MLP, a block adds `f(norm(x))` to its stream where norms stand before, and `norm(f(x))`
 //! where they stand after.
 
-use super::cache::Cache;
+use super::cache::{Cache, Rows};
 use super::storage::Part;
 use super::{Input, gqa, mla};
 use crate::Architecture;
@@ -27,22 +27,24 @@ pub(super) struct Pass<'a> {
     pub parameters: Part<'a>,
     /// Rows, `N`.
     pub rows: usize,
+    /// Whether the bits of a row must not depend on the rows beside it.
+    pub alone: bool,
 }
 
 /// What rows attend to.
 pub(super) enum Sight<'a> {
     /// Earlier rows of their own window.
     Windows(Input<'a>),
-    /// The positions in the cache, which they join.
-    Cache(&'a mut Cache),
+    /// The positions in the cache of their own sequence, which they join.
+    Caches(&'a Rows, &'a mut [Cache]),
 }
 
 impl Sight<'_> {
-    /// Positions after which they begin anew, and the first of them.
-    pub fn positions(&self, rows: usize) -> (usize, usize) {
+    /// Where the rows stand.
+    pub fn positions(&self) -> rope::Positions<'_> {
         match self {
-            Sight::Windows(input) => (input.length, 0),
-            Sight::Cache(cache) => (rows, cache.positions),
+            Sight::Windows(input) => rope::Positions::Windows(input.length),
+            Sight::Caches(rows, _) => rope::Positions::Rows(&rows.positions),
         }
     }
 }
@@ -59,7 +61,7 @@ impl<'a> Pass<'a> {
     }
 
     pub fn linear(&self, input: usize, output: usize) -> Linear {
-        Linear::new(self.rows, input, output, self.precision)
+        Linear { alone: self.alone, ..Linear::new(self.rows, input, output, self.precision) }
     }
 
     /// `x [N, D]` to `y [N, D]`; without `y` only what `saved` keeps is made.
@@ -116,7 +118,7 @@ impl<'a> Pass<'a> {
     /// `saved.attended` from what attention reads; `kv` is scratch.
     fn attend(&self, read: &[f32], sight: &mut Sight, saved: &mut Saved, kv: &mut [f32]) {
         let Pass { architecture, rows, .. } = *self;
-        let positions = sight.positions(rows);
+        let positions = sight.positions();
         let is_latent = matches!(architecture.attention, Attention::Latent { .. });
         if is_latent {
             mla::reduce(self, read, positions, saved);
@@ -135,10 +137,8 @@ impl<'a> Pass<'a> {
                     cut(&mut saved.lse, rows, architecture.heads),
                 );
             }
-            Sight::Cache(cache) if is_latent => {
-                mla::attend_cached(self, &mut cache.rows[self.layer], saved);
-            }
-            Sight::Cache(cache) => gqa::attend_cached(self, &mut cache.rows[self.layer], saved),
+            Sight::Caches(rows, caches) if is_latent => mla::attend_cached(self, rows, caches, saved),
+            Sight::Caches(rows, caches) => gqa::attend_cached(self, rows, caches, saved),
         }
     }
 

@@ -2,15 +2,15 @@
 //! them, rotation.
 
 use super::block::{Pass, cut};
+use super::cache::{Cache, Rows};
 use crate::architecture::{Attention, QkNorm};
 use crate::workspace::Saved;
-use remit_kernels::attention::{Cache, attend_cached as attend};
 use remit_kernels::matmul::Write;
 use remit_kernels::norm::{self, Groups};
-use remit_kernels::rope::{self, Heads, Turn};
+use remit_kernels::rope::{self, Heads, Positions, Turn};
 
 /// `saved.qkv` from what attention reads, `x [N, D]`.
-pub(super) fn project(pass: &Pass, x: &[f32], (length, first): (usize, usize), saved: &mut Saved) {
+pub(super) fn project(pass: &Pass, x: &[f32], positions: Positions, saved: &mut Saved) {
     let (width, qkv_width) = (pass.architecture.width, pass.architecture.qkv_width());
     let qkv = cut(&mut saved.qkv, pass.rows, qkv_width);
     pass.linear(width, qkv_width).forward(x, pass.get(&pass.ranges.qkv), qkv, Write::Replace);
@@ -23,7 +23,7 @@ pub(super) fn project(pass: &Pass, x: &[f32], (length, first): (usize, usize), s
         }
     }
     if pass.architecture.turns(pass.layer) {
-        rope::rotate(qkv, pass.rope, heads(pass), length, first, Turn::Forward);
+        rope::rotate(qkv, pass.rope, heads(pass), positions, Turn::Forward);
     }
 }
 
@@ -38,7 +38,7 @@ pub(super) fn project_backward(
     gradients: &mut [f32],
 ) {
     if pass.architecture.turns(pass.layer) {
-        rope::rotate(d_qkv, pass.rope, heads(pass), length, 0, Turn::Back);
+        rope::rotate(d_qkv, pass.rope, heads(pass), Positions::Windows(length), Turn::Back);
     }
     if let Some(groups) = groups(pass) {
         let (kept, inverse) = split(pass, groups, &mut saved.kept, &mut saved.kept_inverse);
@@ -53,20 +53,16 @@ pub(super) fn project_backward(
     product.backward_input(d_qkv, pass.get(&pass.ranges.qkv), d_x);
 }
 
-/// `saved.attended` of rows that go on behind `cache`, one after the other; each joins it.
-pub(super) fn attend_cached(pass: &Pass, cache: &mut Vec<f32>, saved: &mut Saved) {
-    let architecture = pass.architecture;
-    let (shape, queries_width, stride) =
-        (pass.shape(), architecture.queries_width(), architecture.cache_width());
-    let qkv = cut(&mut saved.qkv, pass.rows, architecture.qkv_width());
-    let attended = cut(&mut saved.attended, pass.rows, architecture.attended_width());
-    let rows = qkv.chunks(architecture.qkv_width()).zip(attended.chunks_mut(architecture.attended_width()));
-    for (row, attended) in rows {
-        let (query, new) = row.split_at(queries_width);
-        cache.extend_from_slice(new);
-        let seen = Cache { rows: cache, stride, values: shape.kv_heads * shape.qk_width };
-        attend(&shape, query, seen, attended);
-    }
+/// `saved.attended` of rows of many sequences; their keys and values join their sequences' caches.
+pub(super) fn attend_cached(pass: &Pass, rows: &Rows, caches: &mut [Cache], saved: &mut Saved) {
+    let (shape, stride, layer) = (pass.shape(), pass.architecture.qkv_width(), pass.layer);
+    let qkv = cut(&mut saved.qkv, pass.rows, stride);
+    rows.join(caches, layer, |cache, row, position| {
+        let new = &qkv[row * stride..(row + 1) * stride][pass.architecture.queries_width()..];
+        shape.keep(cache, position, new);
+    });
+    let attended = cut(&mut saved.attended, pass.rows, pass.architecture.attended_width());
+    shape.attend(qkv, stride, &rows.sights(caches, layer), attended);
 }
 
 /// The columns of queries and keys that are normalised together.

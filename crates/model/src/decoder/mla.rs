@@ -6,13 +6,14 @@
 //! generation keeps the last two parts as they are.
 
 use super::block::{Pass, cut};
+use super::cache::{Cache, Rows};
 use crate::architecture::Attention;
 use crate::workspace::Saved;
 use remit_kernels::latent::Latent;
 use remit_kernels::linear::Linear;
 use remit_kernels::matmul::Write;
 use remit_kernels::norm::{self, Groups};
-use remit_kernels::rope::{self, Heads, Turn};
+use remit_kernels::rope::{self, Heads, Positions, Turn};
 use remit_kernels::stream;
 
 /// Widths that the functions below share.
@@ -94,7 +95,7 @@ impl Widths {
 }
 
 /// `saved.latent` and the queries of `saved.qkv` from what attention reads, `x [N, D]`.
-pub(super) fn reduce(pass: &Pass, x: &[f32], (length, first): (usize, usize), saved: &mut Saved) {
+pub(super) fn reduce(pass: &Pass, x: &[f32], positions: Positions, saved: &mut Saved) {
     let widths = Widths::of(pass);
     let latent = cut(&mut saved.latent, pass.rows, widths.latent);
     let qkv = cut(&mut saved.qkv, pass.rows, widths.qkv);
@@ -108,8 +109,8 @@ pub(super) fn reduce(pass: &Pass, x: &[f32], (length, first): (usize, usize), sa
         None => stream::copy_columns(latent, (widths.latent, 0), qkv, (widths.qkv, 0), widths.queries),
     }
     if pass.architecture.turns(pass.layer) {
-        rope::rotate(qkv, pass.rope, widths.turned_queries(), length, first, Turn::Forward);
-        rope::rotate(latent, pass.rope, widths.turned_key(), length, first, Turn::Forward);
+        rope::rotate(qkv, pass.rope, widths.turned_queries(), positions, Turn::Forward);
+        rope::rotate(latent, pass.rope, widths.turned_key(), positions, Turn::Forward);
     }
 }
 
@@ -139,7 +140,7 @@ pub(super) fn backward(
     let d_kv = cut(d_kv, pass.rows, widths.shape.expanded());
     let turns = pass.architecture.turns(pass.layer);
     if turns {
-        rope::rotate(d_qkv, pass.rope, widths.turned_queries(), length, 0, Turn::Back);
+        rope::rotate(d_qkv, pass.rope, widths.turned_queries(), Positions::Windows(length), Turn::Back);
     }
     match widths.query_up(pass) {
         Some(up) => {
@@ -153,7 +154,7 @@ pub(super) fn backward(
     up.backward_parameters(d_kv, &latent[widths.kv..], &mut gradients[pass.ranges.kv_up.clone()]);
     up.backward_input(d_kv, pass.get(&pass.ranges.kv_up), &mut d_latent[widths.kv..]);
     if turns {
-        rope::rotate(d_latent, pass.rope, widths.turned_key(), length, 0, Turn::Back);
+        rope::rotate(d_latent, pass.rope, widths.turned_key(), Positions::Windows(length), Turn::Back);
     }
     for (gain, groups, kept, inverse) in widths.norms(pass, &mut saved.kept, &mut saved.kept_inverse) {
         let d_gain = &mut gradients[gain.clone()];
@@ -164,19 +165,20 @@ pub(super) fn backward(
     reduce.backward_input(d_latent, pass.get(&pass.ranges.qkv), d_x);
 }
 
-/// `saved.attended` of rows that go on behind `cache`; their reduced rows join it.
-pub(super) fn attend_cached(pass: &Pass, cache: &mut Vec<f32>, saved: &mut Saved) {
-    let widths = Widths::of(pass);
-    for row in cut(&mut saved.latent, pass.rows, widths.latent).chunks(widths.latent) {
-        cache.extend_from_slice(&row[widths.kv..]);
-    }
-    widths.shape.attend_cached(
+/// `saved.attended` of rows of many sequences; their reduced rows join their sequences' caches.
+pub(super) fn attend_cached(pass: &Pass, rows: &Rows, caches: &mut [Cache], saved: &mut Saved) {
+    let (widths, layer) = (Widths::of(pass), pass.layer);
+    let latent = cut(&mut saved.latent, pass.rows, widths.latent);
+    rows.join(caches, layer, |cache, row, position| {
+        let new = &latent[row * widths.latent..(row + 1) * widths.latent][widths.kv..];
+        cache[position * new.len()..][..new.len()].copy_from_slice(new);
+    });
+    widths.shape.attend(
         cut(&mut saved.qkv, pass.rows, widths.qkv),
         widths.qkv,
         pass.get(&pass.ranges.kv_up),
-        cache,
+        &rows.sights(caches, layer),
         pass.architecture.attention_scale(),
         cut(&mut saved.attended, pass.rows, pass.architecture.attended_width()),
-        pass.precision,
     );
 }

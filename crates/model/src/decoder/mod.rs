@@ -13,7 +13,7 @@ use crate::layout::Layout;
 use crate::workspace::{Keep, Workspace};
 use crate::{Architecture, Error};
 use block::{Pass, Sight};
-pub(crate) use cache::Cache;
+pub(crate) use cache::{Cache, Rows};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -153,12 +153,18 @@ impl<P> Decoder<P> {
 
     /// Makes rotations for windows of up to `length` positions, or says that the model does not allow them.
     pub fn allow_length(&mut self, length: usize) -> Result<(), Error> {
+        self.check_length(length)?;
+        if length > self.rope.positions() {
+            self.rope = rope_table(&self.architecture, length);
+        }
+        Ok(())
+    }
+
+    /// Checks that the model allows windows of up to `length` positions.
+    pub fn check_length(&self, length: usize) -> Result<(), Error> {
         let max_length = self.architecture.max_length;
         if length > max_length {
             return Err(Error::TooLong { length, max_length });
-        }
-        if length > self.rope.positions() {
-            self.rope = rope_table(&self.architecture, length);
         }
         Ok(())
     }
@@ -197,27 +203,27 @@ impl<P: Storage> Decoder<P> {
         self.run(input.ids, Sight::Windows(input), workspace)
     }
 
-    /// Runs the next `ids` of the sequence whose earlier positions are in `cache` through all blocks, where they join
-    /// them; returns what the head reads, `[N, D]`.
+    /// Runs rows of many sequences through all blocks, where they join what earlier passes left in `caches`; returns what
+    /// the head reads, `[N, D]`. The bits of a row depend on its sequence alone, not on the rows beside it.
     ///
     /// # Panics
-    /// As [`Decoder::forward`].
+    /// As [`Decoder::forward`], and when a cache has no room.
     pub(crate) fn advance<'w>(
         &self,
-        ids: &[u32],
-        cache: &mut Cache,
+        rows: &Rows,
+        caches: &mut [Cache],
         workspace: &'w mut Workspace,
     ) -> &'w [f32] {
-        self.check(Input { ids, length: ids.len(), starts: None }, workspace);
-        assert!(cache.positions + ids.len() <= self.rope.positions(), "`allow_length` comes first");
-        let hidden = self.run(ids, Sight::Cache(cache), workspace);
-        cache.positions += ids.len();
-        hidden
+        let length = rows.positions.iter().max().map_or(0, |last| last + 1);
+        assert!(length <= self.rope.positions(), "`allow_length` comes first");
+        assert!(rows.ids.len() <= workspace.rows, "{} rows, room for {}", rows.ids.len(), workspace.rows);
+        self.run(&rows.ids, Sight::Caches(rows, caches), workspace)
     }
 
     fn run<'w>(&self, ids: &[u32], mut sight: Sight, workspace: &'w mut Workspace) -> &'w [f32] {
         let (rows, width) = (ids.len(), self.architecture.width);
         let streams = workspace.streams.len();
+        let alone = matches!(sight, Sight::Caches(..));
         self.parameters.embed(&self.layout, ids, width, &mut workspace.streams[0][..rows * width]);
         for layer in 0..self.layout.blocks.len() {
             let slot = workspace.slot(layer);
@@ -226,7 +232,8 @@ impl<P: Storage> Decoder<P> {
                 .get_disjoint_mut([layer % streams, (layer + 1) % streams])
                 .expect("there are at least two streams");
             let (x, y) = (&x[..rows * width], &mut y[..rows * width]);
-            self.pass(layer, rows, parameters).forward(x, Some(y), &mut sight, &mut saved[slot], scratch);
+            let pass = Pass { alone, ..self.pass(layer, rows, parameters) };
+            pass.forward(x, Some(y), &mut sight, &mut saved[slot], scratch);
         }
         let last = &workspace.streams[self.layout.blocks.len() % streams][..rows * width];
         let hidden = &mut workspace.hidden[..rows * width];
@@ -249,6 +256,7 @@ impl<P: Storage> Decoder<P> {
             ranges: &self.layout.blocks[layer],
             parameters: self.parameters.block(&self.layout, layer, buffer),
             rows,
+            alone: false,
         }
     }
 }

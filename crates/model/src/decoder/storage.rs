@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 /// Where parameters lie. A pass asks for them a block at a time, and gets the same numbers from every storage.
-pub trait Storage: std::fmt::Debug {
+pub trait Storage: std::fmt::Debug + Sync {
     /// Rows `ids` of the embedding table to `x [N, D]`.
     fn embed(&self, layout: &Layout, ids: &[u32], width: usize, x: &mut [f32]);
 
