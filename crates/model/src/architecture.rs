@@ -226,6 +226,11 @@ impl Architecture {
         }
     }
 
+    /// Number of parameters.
+    pub fn num_parameters(&self) -> u64 {
+        self.family.layout(self).len() as u64
+    }
+
     /// Whether a block turns its queries and keys.
     pub fn turns(&self, layer: usize) -> bool {
         !self.rope.without.contains(&layer)

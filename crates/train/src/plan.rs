@@ -109,7 +109,7 @@ impl Plan {
 
     /// Number of the learner's parameters.
     pub fn num_parameters(&self) -> u64 {
-        self.architecture.family.layout(&self.architecture).len() as u64
+        self.architecture.num_parameters()
     }
 
     /// What the run will hold.
@@ -240,11 +240,7 @@ pub(crate) fn check_model(
 
 /// The hash of a checkpoint's tokenizer, if it has one.
 fn tokenizer_hash(checkpoint: &Path) -> Result<Option<String>, Error> {
-    let path = checkpoint.join("tokenizer.json");
-    if !path.is_file() {
-        return Ok(None);
-    }
-    Ok(Some(Tokenizer::open(&path)?.hash().to_owned()))
+    Ok(Tokenizer::of_checkpoint(checkpoint)?.map(|tokenizer| tokenizer.hash().to_owned()))
 }
 
 /// The key of the scores that `checkpoint` gives to `windows`. What a reference sees of a window is part of the

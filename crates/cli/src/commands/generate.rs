@@ -69,22 +69,17 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
         return Err(Failure::usage("`--stop` needs a text"));
     }
     let path = locate_checkpoint(&model)?;
-    let tokenizer_path = path.join("tokenizer.json");
-    let tokenizer = if tokenizer_path.is_file() { Some(Tokenizer::open(&tokenizer_path)?) } else { None };
+    let tokenizer = Tokenizer::of_checkpoint(&path)?;
     let prompts = match (ids, prompt) {
         (Some(file), _) => read_ids(&file)?,
         (None, Some(text)) => {
             let tokenizer = tokenizer.as_ref().ok_or_else(|| no_tokenizer(&path))?;
-            // A document begins behind an end token in training, so a prompt does too.
-            let mut ids: Vec<u32> = tokenizer.eos().into_iter().collect();
-            ids.extend(tokenizer.encode(&text)?);
-            vec![ids]
+            vec![tokenizer.encode_document(&text)?]
         }
         (None, None) => unreachable!("clap asks for one of the two"),
     };
     if shared.dry_run {
-        let architecture = remit_model::Architecture::open(&path)?;
-        let parameters = architecture.family.layout(&architecture).len() as u64;
+        let parameters = remit_model::Architecture::open(&path)?.num_parameters();
         return print(&format!(
             "model {} ({} parameters), {} prompts\n",
             path.display(),

@@ -242,12 +242,7 @@ impl TokenizerFacts {
 }
 
 fn tokenizer(path: &Path) -> Result<Option<TokenizerFacts>, Failure> {
-    let path = path.join("tokenizer.json");
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let tokenizer = Tokenizer::open(&path)?;
-    Ok(Some(TokenizerFacts {
+    Ok(Tokenizer::of_checkpoint(path)?.map(|tokenizer| TokenizerFacts {
         vocab_size: tokenizer.vocab_size(),
         hash: tokenizer.hash().to_owned(),
         eos: tokenizer.eos(),

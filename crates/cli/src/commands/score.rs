@@ -73,7 +73,7 @@ fn dry_run(plan: &ScorePlan, settings: &str, windows: u64) -> Result<(), Failure
     let bytes = plan.windows.len() * (window * dtype.bytes()) as u64;
     // A forward pass is a third of a training step.
     let flops = plan.architecture.training_flops(*window) / 3.0 * (windows * *window as u64) as f64;
-    let parameters = plan.architecture.family.layout(&plan.architecture).len() as u64;
+    let parameters = plan.architecture.num_parameters();
     print(&format!(
         "{settings}\nreference    {} ({} parameters)\nwindows      {} of {}\nstore        {} ({})\n\
          time         {}, estimated here and now\n",

@@ -57,9 +57,9 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
             "{}\nlearner      {} ({} parameters)\nreference    {} ({} parameters)\ntokens       {} in {} sequences\n",
             settings.toml,
             learner_path.display(),
-            units::count(models[0].family.layout(&models[0]).len() as u64),
+            units::count(models[0].num_parameters()),
             reference_path.display(),
-            units::count(models[1].family.layout(&models[1]).len() as u64),
+            units::count(models[1].num_parameters()),
             units::count(sequences.iter().map(|ids| ids.len() as u64).sum()),
             sequences.len()
         ));
@@ -113,11 +113,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
 
 /// The tokenizer of the two models; none where neither has one.
 fn open_tokenizer(learner: &Path, reference: &Path) -> Result<Option<Tokenizer>, Failure> {
-    let open = |directory: &Path| -> Result<Option<Tokenizer>, Failure> {
-        let path = directory.join("tokenizer.json");
-        if path.is_file() { Ok(Some(Tokenizer::open(&path)?)) } else { Ok(None) }
-    };
-    match (open(learner)?, open(reference)?) {
+    match (Tokenizer::of_checkpoint(learner)?, Tokenizer::of_checkpoint(reference)?) {
         (Some(of_learner), Some(of_reference)) if of_learner.hash() != of_reference.hash() => Err(Failure::new(format!(
             "the reference `{}` has another tokenizer than the learner `{}`: {:.12} instead of {:.12}",
             reference.display(), learner.display(), of_reference.hash(), of_learner.hash()
@@ -137,8 +133,7 @@ pub(crate) fn no_tokenizer(directory: &Path) -> Failure {
 fn tokenize(tokenizer: &Tokenizer, path: &Path, max_length: usize) -> Result<Vec<Vec<u32>>, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::new(format!("cannot read `{}`: {error}", path.display())))?;
-    let mut ids: Vec<u32> = tokenizer.eos().into_iter().collect();
-    ids.extend(tokenizer.encode(&text)?);
+    let ids = tokenizer.encode_document(&text)?;
     if ids.len() < 2 {
         return Err(Failure::new(format!("`{}` has no text to weigh", path.display())));
     }

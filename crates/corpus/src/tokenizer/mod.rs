@@ -115,6 +115,25 @@ impl Tokenizer {
         Ok(Tokenizer { inner, fast, path, json, config, hash, vocab_size, eos, bos })
     }
 
+    /// The tokenizer of a checkpoint directory, if it has one.
+    ///
+    /// # Errors
+    /// As [`open`](Tokenizer::open), where it has one.
+    pub fn of_checkpoint(directory: &Path) -> Result<Option<Tokenizer>, Error> {
+        let path = directory.join(TOKENIZER_FILE);
+        if path.is_file() { Tokenizer::open(&path).map(Some) } else { Ok(None) }
+    }
+
+    /// The ids of `text` as a document begins in training: behind an end token, where the tokenizer has one.
+    ///
+    /// # Errors
+    /// As [`encode`](Tokenizer::encode).
+    pub fn encode_document(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let mut ids: Vec<u32> = self.eos().into_iter().collect();
+        ids.extend(self.encode(text)?);
+        Ok(ids)
+    }
+
     /// The ids of `text`, without any special tokens of a template around them. A special token spelled out in the
     /// text becomes that token, as in Python's `encode(text, add_special_tokens=False)`.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
