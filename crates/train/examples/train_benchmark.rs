@@ -16,7 +16,8 @@ use remit_objective::{Objective, Weighting};
 use remit_store::scores::{ScoreDtype, ScoreKey, ScoreStore, ScoreWriter, Shard};
 use remit_train::reference::{Online, Reference};
 use remit_train::settings::Settings;
-use remit_train::step::{Moments, Trainer};
+use remit_train::step::TextStep;
+use remit_train::trainer::{Moments, Trainer};
 use std::error::Error;
 use std::io::BufRead;
 use std::path::Path;
@@ -123,13 +124,13 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, Box<dyn E
     Ok(arguments)
 }
 
-fn step(trainer: &mut Trainer, windows: &[Window]) -> Result<f64, Box<dyn Error>> {
-    let outcome = trainer.step(windows, 1e-3).map_err(|refusal| format!("{refusal:?}"))?;
+fn step((trainer, step): &mut (Trainer, TextStep), windows: &[Window]) -> Result<f64, Box<dyn Error>> {
+    let outcome = step.take(trainer, windows, 1e-3).map_err(|refusal| format!("{refusal:?}"))?;
     Ok(outcome.summary.ntp_loss)
 }
 
 /// The learner, and in the two ReMiT modes a reference of the same shape.
-fn build(arguments: &Arguments, windows: &[Window]) -> Result<Trainer, Box<dyn Error>> {
+fn build(arguments: &Arguments, windows: &[Window]) -> Result<(Trainer, TextStep), Box<dyn Error>> {
     let size = &arguments.size;
     let objective = match arguments.mode.as_str() {
         "ntp" => Objective::Ntp,
@@ -159,7 +160,9 @@ fn build(arguments: &Arguments, windows: &[Window]) -> Result<Trainer, Box<dyn E
     };
     let learner = decoder(size, 1)?;
     let moments = Moments::zero(learner.parameters.len());
-    Ok(Trainer::new(learner, moments, reference, &settings)?)
+    let trainer =
+        Trainer::new(learner, moments, &settings.learning(), size.batch * size.window, size.window)?;
+    Ok((trainer, TextStep::new(reference, &settings)))
 }
 
 fn decoder(size: &Size, seed: u64) -> Result<Decoder, Box<dyn Error>> {

@@ -1,28 +1,70 @@
 //! Mean loss on text that is not trained on.
 
-use crate::step::Trainer;
+use crate::Error;
+use crate::metrics::{EvalRecord, MetricsLog};
+use crate::resume::Progress;
+use crate::run::Observer;
+use crate::trainer::Trainer;
 use remit_batch::Batch;
 use remit_corpus::Windows;
+use std::collections::BTreeMap;
 
-/// Mean next-token loss, in nats a token, over the first `limit` windows (0 for all).
-pub(crate) fn loss(
-    trainer: &mut Trainer,
-    windows: &Windows,
-    limit: u64,
-    micro_batch: usize,
-    mask_documents: bool,
-) -> f64 {
-    let count = if limit == 0 { windows.len() } else { limit.min(windows.len()) };
-    let (mut sum, mut tokens) = (0.0, 0u64);
-    for first in (0..count).step_by(micro_batch) {
-        let part: Vec<_> =
-            (first..count.min(first + micro_batch as u64)).map(|index| windows.window(index)).collect();
-        let batch = Batch::stack(&part, mask_documents);
-        let log_probs = trainer.log_probs(&batch);
-        for (log_prob, _) in log_probs.iter().zip(&batch.mask).filter(|(_, counts)| **counts) {
-            sum -= f64::from(*log_prob);
-            tokens += 1;
+/// Held-out text and when it is evaluated.
+#[derive(Debug, Default)]
+pub struct HeldOutPlan {
+    /// Steps between evaluations; one at the start and one at the end there is always.
+    pub every: u64,
+    /// Windows of each store, from its beginning; 0 for all.
+    pub limit: u64,
+    /// Windows a forward pass.
+    pub micro_batch: usize,
+    /// Whether the documents of a window are hidden from one another.
+    pub mask_documents: bool,
+    /// Windows by the name they have in metrics.
+    pub stores: BTreeMap<String, Windows>,
+}
+
+impl HeldOutPlan {
+    /// Evaluates every store and logs the losses.
+    pub(crate) fn evaluate(
+        &self,
+        trainer: &mut Trainer,
+        progress: &Progress,
+        metrics: &mut MetricsLog,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
+        if self.stores.is_empty() {
+            return Ok(());
         }
+        let mut losses = BTreeMap::new();
+        for (name, windows) in &self.stores {
+            let loss = self.loss(trainer, windows);
+            if !loss.is_finite() {
+                return Err(Error::HeldOutNotFinite { step: progress.step, store: name.clone() });
+            }
+            losses.insert(name.clone(), loss);
+        }
+        let record = EvalRecord { step: progress.step, tokens: progress.tokens, held_out: losses };
+        metrics.eval(&record)?;
+        observer.eval(&record);
+        Ok(())
     }
-    sum / tokens as f64
+
+    /// Mean next-token loss, in nats a token.
+    fn loss(&self, trainer: &mut Trainer, windows: &Windows) -> f64 {
+        let count = if self.limit == 0 { windows.len() } else { self.limit.min(windows.len()) };
+        let (mut sum, mut tokens) = (0.0, 0u64);
+        for first in (0..count).step_by(self.micro_batch) {
+            let part: Vec<_> = (first..count.min(first + self.micro_batch as u64))
+                .map(|index| windows.window(index))
+                .collect();
+            let batch = Batch::stack(&part, self.mask_documents);
+            let log_probs = trainer.log_probs(&batch);
+            for (log_prob, _) in log_probs.iter().zip(&batch.mask).filter(|(_, counts)| **counts) {
+                sum -= f64::from(*log_prob);
+                tokens += 1;
+            }
+        }
+        sum / tokens as f64
+    }
 }

@@ -1,27 +1,33 @@
-//! One step, then many: pre-training and mid-training.
+//! One step, then many: pre-training, mid-training, supervised fine-tuning.
 //!
-//! The only place where data, model, objective and optimiser meet. In reading order: [`step`], where a batch becomes
-//! an update; [`run()`], which repeats it, evaluates, and writes checkpoints and metrics; [`mod@reference`], the frozen
-//! model's side; [`score()`], which writes that side down for a whole token store; [`weigh()`], which shows what the
-//! method does to given tokens; [`Plan`], everything a run will do before it does it.
+//! The only place where data, model, objective and optimiser meet. In reading order: [`trainer`], a learner with its
+//! gradient and its update; [`step`], where a batch of text becomes an update; [`mod@run`], which repeats the step of
+//! whatever [`Method`], evaluates, and writes checkpoints and metrics; [`mod@reference`], the frozen model's side;
+//! [`score()`], which writes that side down for a whole token store; [`weigh()`], which shows what the method does to
+//! given tokens; [`Plan`], everything a run over text will do before it does it.
 //!
 //! Not here: arguments, colours, rewards.
 
 mod error;
-mod held_out;
+pub mod held_out;
 pub mod metrics;
 mod plan;
 pub mod reference;
 mod resume;
-mod run;
+pub mod run;
 mod score;
 pub mod settings;
 pub mod step;
+mod text;
+pub mod trainer;
 mod weigh;
 
 pub use error::Error;
-pub use plan::{Memory, Plan, locate_checkpoint};
-pub use run::{Observer, Silent, Summary, read_summary, run};
+pub use plan::{Material, Memory, Plan, locate_checkpoint};
+pub use resume::{Companions, Progress};
+pub use run::{Frame, Method, Observer, Silent, Start, Summary, Taken, read_summary};
 pub use score::{ScoreObserver, ScorePlan, ScoreSettings, score};
-pub use settings::{Settings, Stage};
+pub use settings::{Learning, Settings, Stage};
+pub use text::run;
+pub use trainer::{Moments, Refusal, Trainer};
 pub use weigh::{Weighed, weigh};

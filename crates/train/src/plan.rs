@@ -1,7 +1,11 @@
 //! Everything a run will do, settled and checked before it does it: what `--dry-run` shows.
 
 use crate::Error;
+use crate::held_out::HeldOutPlan;
+use crate::resume::Companions;
+use crate::run::{Frame, Start};
 use crate::settings::{Settings, Stage};
+use remit_batch::Window;
 use remit_corpus::{Order, SourceSummary, TokenStore, Tokenizer, Windows};
 use remit_model::{Architecture, Decoder, Frozen, Keep, Workspace};
 use remit_store::checkpoint::checkpoints_of;
@@ -17,10 +21,8 @@ pub struct Plan {
     pub stage: Stage,
     /// Its settings, completed.
     pub settings: Settings,
-    /// The windows of its token store.
-    pub windows: Windows,
-    /// Which window comes when.
-    pub order: Order,
+    /// What it is trained on.
+    pub material: Material,
     /// Optimiser steps.
     pub steps: u64,
     /// The learner's switches.
@@ -31,6 +33,47 @@ pub struct Plan {
     pub reference: Option<ReferencePlan>,
     /// Held-out windows by name.
     pub held_out: BTreeMap<String, Windows>,
+}
+
+/// What a run is trained on, as an endless row of windows.
+#[derive(Debug)]
+pub enum Material {
+    /// Windows of a token store, and which of them comes when.
+    Store(Windows, Order),
+}
+
+impl Material {
+    /// The window at a position of the row.
+    pub(crate) fn window(&self, position: u64) -> Window {
+        match self {
+            Material::Store(windows, order) => windows.window(order.window_index(position)),
+        }
+    }
+
+    /// Where a window comes from, by its index.
+    pub(crate) fn source_name(&self, window: u64) -> String {
+        match self {
+            Material::Store(windows, _) => {
+                windows.store().manifest().sources[windows.source_of(window)].name.clone()
+            }
+        }
+    }
+
+    /// How many windows and passes each source contributes to the first `windows` of the row.
+    fn summary(&self, windows: u64) -> Vec<SourceSummary> {
+        match self {
+            Material::Store(_, order) => order.summary(windows),
+        }
+    }
+
+    /// The directory of the tokenizer that made it.
+    fn tokenizer(&self) -> Option<PathBuf> {
+        match self {
+            Material::Store(windows, _) => {
+                windows.store().tokenizer_path().map(|_| windows.store().directory().to_owned())
+            }
+        }
+    }
 }
 
 /// The reference of a run.
@@ -94,7 +137,36 @@ impl Plan {
             check_model("learner", &learner_path, &architecture, &other, settings.data.window)?;
             held_out.insert(name.clone(), cut(&other, settings.data.window)?);
         }
-        Ok(Plan { stage, settings, windows, order, steps, architecture, start, reference, held_out })
+        let material = Material::Store(windows, order);
+        Ok(Plan { stage, settings, material, steps, architecture, start, reference, held_out })
+    }
+
+    /// Everything but what the steps do. Takes the held-out windows along.
+    pub(crate) fn frame(&mut self) -> Frame {
+        let Settings { held_out, data, checkpoints, optimizer, moments, .. } = &self.settings;
+        Frame {
+            run: self.settings.run.clone(),
+            settings: toml::Table::try_from(&self.settings).expect("settings are plain values"),
+            steps: self.steps,
+            learning_rate: optimizer.learning_rate,
+            schedule: self.settings.schedule().clone(),
+            start: match &self.start {
+                Some(checkpoint) => Start::From(checkpoint.clone(), *moments),
+                None => Start::Fresh(Box::new(self.architecture.clone()), self.settings.seed),
+            },
+            companions: Companions {
+                tokenizer: self.material.tokenizer().or_else(|| self.start.clone()),
+                chat_template: None,
+            },
+            checkpoints: checkpoints.clone(),
+            held_out: HeldOutPlan {
+                every: held_out.every,
+                limit: held_out.windows,
+                micro_batch: data.micro_batch(),
+                mask_documents: data.mask_documents,
+                stores: std::mem::take(&mut self.held_out),
+            },
+        }
     }
 
     /// Predictions of the whole run, padding included.
@@ -104,7 +176,7 @@ impl Plan {
 
     /// How many windows and passes each source contributes.
     pub fn sources(&self) -> Vec<SourceSummary> {
-        self.order.summary(self.steps * self.settings.data.batch_windows as u64)
+        self.material.summary(self.steps * self.settings.data.batch_windows as u64)
     }
 
     /// Number of the learner's parameters.
@@ -117,7 +189,7 @@ impl Plan {
         let data = &self.settings.data;
         let (rows, float) = (data.micro_batch() * data.window, size_of::<f32>() as u64);
         let parameters = self.num_parameters() * float;
-        let keep = if self.settings.recompute { Keep::BlockInputs } else { Keep::Everything };
+        let keep = self.settings.learning().keep();
         let logits = (data.window * self.architecture.vocab_size) as u64 * float;
         let reference =
             self.reference.as_ref().filter(|reference| reference.scores.is_none()).map_or(0, |reference| {

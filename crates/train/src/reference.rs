@@ -1,7 +1,7 @@
 //! The reference's log-probabilities: from its own forward pass, from a score store, or none.
 
 use crate::Error;
-use crate::step::input;
+use crate::trainer::input;
 use remit_batch::Batch;
 use remit_kernels::head::Scratch;
 use remit_model::{Frozen, Keep, Workspace};

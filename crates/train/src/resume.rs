@@ -7,35 +7,47 @@
 
 use crate::Error;
 use crate::settings::{Checkpoints, Dtype};
-use crate::step::{Moments, Trainer};
-use remit_corpus::TokenStore;
+use crate::trainer::{Moments, Trainer};
 use remit_model::{Decoder, SaveOptions};
 use remit_store::atomic;
 use remit_store::tensors::{FileDtype, TensorDirectory, TensorOut, write_tensors};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const VERSION: u32 = 1;
 const FIRST: &str = "exp_avg.";
 const SECOND: &str = "exp_avg_sq.";
+const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Progress {
-    pub version: u32,
+pub struct Progress {
+    version: u32,
     /// Steps taken by this run.
     pub step: u64,
     /// Updates that the moments have seen, those before this run included.
     pub updates: u64,
-    /// Windows used by this run: the data cursor.
+    /// Windows, pairs or prompts used by this run: the data cursor.
     pub windows: u64,
     /// Unmasked predictions trained on by this run.
     pub tokens: u64,
+    /// Steps in a row, up to here, that had nothing to learn from.
+    #[serde(default)]
+    pub idle: u64,
+}
+
+/// What goes into a checkpoint beside the model.
+#[derive(Clone, Debug, Default)]
+pub struct Companions {
+    /// The directory whose tokenizer files come along.
+    pub tokenizer: Option<PathBuf>,
+    /// The chat template that the learner was trained with; otherwise one that lies beside the tokenizer comes along.
+    pub chat_template: Option<String>,
 }
 
 impl Progress {
     pub(crate) fn start(updates: u64) -> Progress {
-        Progress { version: VERSION, step: 0, updates, windows: 0, tokens: 0 }
+        Progress { version: VERSION, step: 0, updates, windows: 0, tokens: 0, idle: 0 }
     }
 }
 
@@ -44,13 +56,12 @@ pub(crate) fn save(
     trainer: &Trainer,
     progress: &Progress,
     settings: &Checkpoints,
-    store: &TokenStore,
-    start: Option<&Path>,
+    companions: &Companions,
     directory: &Path,
 ) -> Result<(), Error> {
     let max_shard_bytes = (settings.max_shard_bytes > 0).then_some(settings.max_shard_bytes);
     trainer.learner.save(directory, SaveOptions { dtype: settings.dtype.into(), max_shard_bytes })?;
-    copy_tokenizer(store, start, directory)?;
+    companions.write(directory)?;
     let state = directory.join("state");
     std::fs::create_dir(&state).map_err(|error| remit_store::Error::io("create", &state, error))?;
     let layout = trainer.learner.layout();
@@ -84,19 +95,25 @@ pub(crate) fn save(
     Ok(atomic::write(&state.join("progress.json"), text.as_bytes())?)
 }
 
-/// The tokenizer that belongs to the token store, or else the one that came with the first checkpoint.
-fn copy_tokenizer(store: &TokenStore, start: Option<&Path>, directory: &Path) -> Result<(), Error> {
-    let source = if store.tokenizer_path().is_some() { Some(store.directory()) } else { start };
-    let Some(source) = source else { return Ok(()) };
-    for name in ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"] {
-        let path = source.join(name);
-        match std::fs::read(&path) {
-            Ok(bytes) => atomic::write(&directory.join(name), &bytes)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(remit_store::Error::io("read", &path, error).into()),
+impl Companions {
+    fn write(&self, directory: &Path) -> Result<(), Error> {
+        let template = directory.join(CHAT_TEMPLATE);
+        if let Some(source) = &self.tokenizer {
+            for name in ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", CHAT_TEMPLATE]
+            {
+                let path = source.join(name);
+                match std::fs::read(&path) {
+                    Ok(bytes) => atomic::write(&directory.join(name), &bytes)?,
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(remit_store::Error::io("read", &path, error).into()),
+                }
+            }
+        }
+        match &self.chat_template {
+            Some(text) => Ok(atomic::write(&template, text.as_bytes())?),
+            None => Ok(()),
         }
     }
-    Ok(())
 }
 
 /// Learner, moments and progress exactly as [`save`] found them.

@@ -1,19 +1,94 @@
 //! A run: steps, evaluations, checkpoints and metrics, from wherever the run directory stands to its end.
+//!
+//! Every stage runs here. What differs from stage to stage is its [`Method`], what a step does; everything else is its
+//! [`Frame`].
 
+use crate::Error;
+use crate::held_out::HeldOutPlan;
 use crate::metrics::{EvalRecord, MetricsLog, Record, StepRecord, StepTiming, WeightRecord};
-use crate::plan::Plan;
-use crate::reference::{Online, Reference};
-use crate::resume::{self, Progress};
-use crate::settings::{Checkpoints, Moments as MomentsChoice, Settings};
-use crate::step::{Moments, Outcome, Refusal, Trainer};
-use crate::{Error, held_out};
-use remit_model::Decoder;
-use remit_objective::Objective;
+use crate::resume::{self, Companions, Progress};
+use crate::settings::{Checkpoints, Moments as MomentsChoice};
+use crate::trainer::{Moments, Trainer};
+use remit_model::{Architecture, Decoder};
+use remit_optim::Schedule;
 use remit_store::atomic;
 use remit_store::checkpoint::{Keep, RunDirectory, checkpoints_of};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// Everything about a run but what its steps do.
+#[derive(Debug)]
+pub struct Frame {
+    /// The run directory.
+    pub run: PathBuf,
+    /// What is kept in its `settings.toml`.
+    pub settings: toml::Table,
+    /// How many steps there are.
+    pub steps: u64,
+    /// The learning rate where the schedule is at its peak.
+    pub learning_rate: f64,
+    /// Its course.
+    pub schedule: Schedule,
+    /// The learner to begin with.
+    pub start: Start,
+    /// What goes into checkpoints beside the model.
+    pub companions: Companions,
+    /// When and how checkpoints are written.
+    pub checkpoints: Checkpoints,
+    /// What is evaluated on the way.
+    pub held_out: HeldOutPlan,
+}
+
+/// The learner of a run that has no checkpoint yet.
+#[derive(Clone, Debug)]
+pub enum Start {
+    /// Random parameters from a seed.
+    Fresh(Box<Architecture>, u64),
+    /// A checkpoint, and what becomes of its moments.
+    From(PathBuf, MomentsChoice),
+}
+
+/// What a run does at each of its steps.
+pub trait Method {
+    /// What can go wrong.
+    type Error: From<Error>;
+
+    /// Makes the trainer, when learner and moments are there; `resumed` is the step of the checkpoint that they are of, if
+    /// the run goes on from one.
+    fn trainer(
+        &mut self,
+        learner: Decoder,
+        moments: Moments,
+        resumed: Option<u64>,
+    ) -> Result<Trainer, Self::Error>;
+
+    /// Takes a step, whose number `progress` has already, and moves its cursor. What it does must follow from the
+    /// learner, the moments and `progress` alone, for a run that was killed does it again.
+    fn step(
+        &mut self,
+        trainer: &mut Trainer,
+        progress: &mut Progress,
+        learning_rate: f64,
+        observer: &mut dyn Observer,
+    ) -> Result<Taken, Self::Error>;
+
+    /// Brings to the disk what steps have written, ahead of the checkpoint that counts on it.
+    fn sync(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+/// A step that was taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken {
+    /// Its line in the log.
+    pub record: StepRecord,
+    /// Seconds of its parts, by name, where it has any.
+    pub parts: BTreeMap<String, f64>,
+    /// Tokens that its time was spent on, for the speed that is shown.
+    pub tokens: u64,
+}
 
 /// Someone who watches a run.
 pub trait Observer {
@@ -54,156 +129,93 @@ pub struct Summary {
 }
 
 /// Runs to the end; the same call again goes on where the last one was stopped, and does nothing when it was not.
-pub fn run(mut plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
-    let directory = RunDirectory::open_or_create(&plan.settings.run)?;
-    let latest = directory.latest()?;
-    check_settings(&plan, directory.path(), latest.is_some())?;
-    let keep = keep(&plan.settings.checkpoints);
+pub fn run<M: Method>(
+    frame: &Frame,
+    method: &mut M,
+    observer: &mut dyn Observer,
+) -> Result<Summary, M::Error> {
+    let directory = RunDirectory::open_or_create(&frame.run).map_err(Error::from)?;
+    let latest = directory.latest().map_err(Error::from)?;
+    check_settings(frame, directory.path(), latest.is_some())?;
+    let keep = keep(&frame.checkpoints);
     if let Some(checkpoint) = &latest {
-        checkpoint.verify()?;
+        checkpoint.verify().map_err(Error::from)?;
         // A kill between a checkpoint and the removal of older ones leaves one too many.
-        directory.retain(keep)?;
-        if checkpoint.step() >= plan.steps {
-            return summary(directory.path(), plan.steps, checkpoint.path());
+        directory.retain(keep).map_err(Error::from)?;
+        if checkpoint.step() >= frame.steps {
+            return Ok(summary(directory.path(), frame.steps, checkpoint.path())?);
         }
     }
     let (learner, moments, mut progress) = match &latest {
         Some(checkpoint) => resume::load(checkpoint.path())?,
-        None => begin(&plan, observer)?,
+        None => begin(&frame.start, observer)?,
     };
-    let mut metrics =
-        MetricsLog::open(directory.path(), latest.as_ref().map(|checkpoint| checkpoint.step()))?;
-    let reference = reference(&mut plan)?;
-    let mut trainer = Trainer::new(learner, moments, reference, &plan.settings)?;
-    observer.begin(progress.step, plan.steps);
+    let resumed = latest.as_ref().map(|checkpoint| checkpoint.step());
+    let mut metrics = MetricsLog::open(directory.path(), resumed).map_err(Error::from)?;
+    let mut trainer = method.trainer(learner, moments, resumed)?;
+    observer.begin(progress.step, frame.steps);
     if latest.is_none() {
-        evaluate(&plan, &mut trainer, &progress, &mut metrics, observer)?;
+        frame.held_out.evaluate(&mut trainer, &progress, &mut metrics, observer)?;
     }
-    while progress.step < plan.steps {
-        take_step(&plan, &mut trainer, &mut progress, &mut metrics, observer)?;
-        let is_last = progress.step == plan.steps;
-        if is_last || due(progress.step, plan.settings.held_out.every) {
-            evaluate(&plan, &mut trainer, &progress, &mut metrics, observer)?;
+    while progress.step < frame.steps {
+        take_step(frame, method, &mut trainer, &mut progress, &mut metrics, observer)?;
+        let is_last = progress.step == frame.steps;
+        if is_last || due(progress.step, frame.held_out.every) {
+            frame.held_out.evaluate(&mut trainer, &progress, &mut metrics, observer)?;
         }
-        let settings = &plan.settings.checkpoints;
+        let settings = &frame.checkpoints;
         if is_last
             || due(progress.step, settings.permanent_every)
             || due(progress.step, settings.ephemeral_every)
         {
-            // The log is on disk before the checkpoint that counts on it.
-            metrics.sync()?;
+            // The logs are on disk before the checkpoint that counts on them.
+            metrics.sync().map_err(Error::from)?;
+            method.sync()?;
             progress.updates = trainer.moments.updates;
             directory.save_checkpoint(progress.step, |path| {
-                resume::save(&trainer, &progress, settings, plan.windows.store(), plan.start.as_deref(), path)
+                resume::save(&trainer, &progress, settings, &frame.companions, path)
             })?;
-            directory.retain(keep)?;
+            directory.retain(keep).map_err(Error::from)?;
         }
     }
-    let checkpoint = directory.latest()?.expect("the last step saves a checkpoint");
-    summary(directory.path(), plan.steps, checkpoint.path())
+    let checkpoint = directory.latest().map_err(Error::from)?.expect("the last step saves a checkpoint");
+    Ok(summary(directory.path(), frame.steps, checkpoint.path())?)
 }
 
 /// One step and its line in the log.
-fn take_step(
-    plan: &Plan,
+fn take_step<M: Method>(
+    frame: &Frame,
+    method: &mut M,
     trainer: &mut Trainer,
     progress: &mut Progress,
     metrics: &mut MetricsLog,
     observer: &mut dyn Observer,
-) -> Result<(), Error> {
+) -> Result<(), M::Error> {
     let started = Instant::now();
-    let batch = plan.settings.data.batch_windows as u64;
-    let windows: Vec<_> = (progress.windows..progress.windows + batch)
-        .map(|position| plan.windows.window(plan.order.window_index(position)))
-        .collect();
-    let learning_rate =
-        plan.settings.optimizer.learning_rate * plan.settings.schedule().factor(progress.step, plan.steps);
+    let learning_rate = frame.learning_rate * frame.schedule.factor(progress.step, frame.steps);
     progress.step += 1;
-    let outcome = trainer.step(&windows, learning_rate).map_err(|refusal| match refusal {
-        Refusal::Loss(window) => {
-            let source_name =
-                plan.windows.store().manifest().sources[plan.windows.source_of(window)].name.clone();
-            Error::LossNotFinite { step: progress.step, window, source_name }
-        }
-        Refusal::Gradient => Error::GradientNotFinite {
-            step: progress.step,
-            windows: windows.iter().map(|window| window.index).collect(),
-        },
-        Refusal::Other(error) => error,
-    })?;
-    progress.windows += batch;
-    progress.tokens += outcome.summary.tokens;
+    let Taken { record, parts, tokens } = method.step(trainer, progress, learning_rate, observer)?;
     let seconds = started.elapsed().as_secs_f64();
-    let timing = StepTiming {
-        step: progress.step,
-        seconds,
-        tokens_per_second: outcome.summary.tokens as f64 / seconds,
-    };
-    let record = record(plan, progress, learning_rate, &outcome);
-    metrics.step(&record, &timing)?;
+    let timing =
+        StepTiming { step: progress.step, seconds, tokens_per_second: tokens as f64 / seconds, parts };
+    metrics.step(&record, &timing).map_err(Error::from)?;
     observer.step(&record, &timing);
     Ok(())
 }
 
-fn record(plan: &Plan, progress: &Progress, learning_rate: f64, outcome: &Outcome) -> StepRecord {
-    let summary = &outcome.summary;
-    let weights = (plan.settings.objective != Objective::Ntp).then_some(WeightRecord {
-        mean_weight: summary.mean_weight,
-        std_weight: summary.std_weight,
-        clipped_low: summary.clipped_low,
-        clipped_high: summary.clipped_high,
-        weighted_up: summary.weighted_up,
-        effective_sample_share: summary.effective_sample_share,
-        mean_delta: summary.mean_delta,
-    });
-    StepRecord {
-        step: progress.step,
-        tokens: progress.tokens,
-        loss: summary.weighted_loss + outcome.z_loss,
-        ntp_loss: summary.ntp_loss,
-        learning_rate,
-        grad_norm: outcome.gradient_norm,
-        z_loss: (plan.settings.z_loss > 0.0).then_some(outcome.z_loss),
-        weights,
-    }
-}
-
-fn evaluate(
-    plan: &Plan,
-    trainer: &mut Trainer,
-    progress: &Progress,
-    metrics: &mut MetricsLog,
-    observer: &mut dyn Observer,
-) -> Result<(), Error> {
-    if plan.held_out.is_empty() {
-        return Ok(());
-    }
-    let Settings { held_out, data, .. } = &plan.settings;
-    let mut losses = BTreeMap::new();
-    for (name, windows) in &plan.held_out {
-        let loss =
-            held_out::loss(trainer, windows, held_out.windows, data.micro_batch(), data.mask_documents);
-        if !loss.is_finite() {
-            return Err(Error::HeldOutNotFinite { step: progress.step, store: name.clone() });
-        }
-        losses.insert(name.clone(), loss);
-    }
-    let record = EvalRecord { step: progress.step, tokens: progress.tokens, held_out: losses };
-    metrics.eval(&record)?;
-    observer.eval(&record);
-    Ok(())
-}
-
 /// Learner, moments and progress of a run that has no checkpoint yet.
-fn begin(plan: &Plan, observer: &mut dyn Observer) -> Result<(Decoder, Moments, Progress), Error> {
-    let Some(start) = &plan.start else {
-        let learner = Decoder::fresh(plan.architecture.clone(), plan.settings.seed);
-        let moments = Moments::zero(learner.parameters.len());
-        return Ok((learner, moments, Progress::start(0)));
+fn begin(start: &Start, observer: &mut dyn Observer) -> Result<(Decoder, Moments, Progress), Error> {
+    let (start, choice) = match start {
+        Start::Fresh(architecture, seed) => {
+            let learner = Decoder::fresh((**architecture).clone(), *seed);
+            let moments = Moments::zero(learner.parameters.len());
+            return Ok((learner, moments, Progress::start(0)));
+        }
+        Start::From(checkpoint, choice) => (checkpoint, choice),
     };
     let exact = start.join("state/parameters.safetensors").is_file();
     let learner = if exact { resume::load(start)?.0 } else { Decoder::open(start)? };
-    let kept = match plan.settings.moments {
+    let kept = match choice {
         MomentsChoice::Keep if !resume::has_moments(start) => {
             return Err(Error::NoMoments { checkpoint: start.clone() });
         }
@@ -222,17 +234,6 @@ fn begin(plan: &Plan, observer: &mut dyn Observer) -> Result<(Decoder, Moments, 
     Ok((learner, moments, Progress::start(updates)))
 }
 
-fn reference(plan: &mut Plan) -> Result<Reference, Error> {
-    let Some(reference) = &mut plan.reference else { return Ok(Reference::None) };
-    if let Some(scores) = reference.scores.take() {
-        return Ok(Reference::Scored(scores));
-    }
-    let mut model = Decoder::frozen(&reference.checkpoint)?;
-    model.precision = plan.settings.precision;
-    let data = &plan.settings.data;
-    Ok(Reference::Online(Box::new(Online::new(model, data.micro_batch() * data.window, data.window)?)))
-}
-
 fn keep(settings: &Checkpoints) -> Keep {
     Keep {
         every: (settings.permanent_every > 0).then_some(settings.permanent_every),
@@ -247,9 +248,9 @@ fn due(step: u64, every: u64) -> bool {
 /// A run directory keeps the settings it was begun with, and goes on with no others. Where no checkpoint was saved
 /// there is nothing to go on with, and the run begins anew with the settings that it is given now. Its own path does
 /// not count: a run may be moved.
-fn check_settings(plan: &Plan, run: &Path, has_checkpoint: bool) -> Result<(), Error> {
+fn check_settings(frame: &Frame, run: &Path, has_checkpoint: bool) -> Result<(), Error> {
     let path = run.join("settings.toml");
-    let mut current = toml::Table::try_from(&plan.settings).expect("settings are plain values");
+    let mut current = frame.settings.clone();
     let text = match std::fs::read_to_string(&path) {
         Ok(text) if has_checkpoint => text,
         _ => {

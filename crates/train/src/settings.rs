@@ -291,7 +291,28 @@ impl From<Dtype> for FileDtype {
     }
 }
 
+/// What decides how a gradient is made and becomes an update, of whatever stage's settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Learning<'a> {
+    /// The optimiser.
+    pub optimizer: &'a AdamW,
+    /// Which parameters decay.
+    pub decay: &'a WeightDecayRule,
+    /// Bound of the gradient's global norm; 0 for none.
+    pub clip_norm: f64,
+    /// Arithmetic of matrix products.
+    pub precision: Precision,
+    /// Whether only the inputs of blocks are kept for the backward pass.
+    pub recompute: bool,
+}
+
 impl Settings {
+    /// What concerns the trainer.
+    pub fn learning(&self) -> Learning<'_> {
+        let Settings { optimizer, decay, clip_norm, precision, recompute, .. } = self;
+        Learning { optimizer, decay, clip_norm: *clip_norm, precision: *precision, recompute: *recompute }
+    }
+
     /// Fills in what the stage decides where the settings are silent.
     pub fn complete(&mut self, stage: Stage) {
         self.schedule.get_or_insert_with(|| stage.schedule());

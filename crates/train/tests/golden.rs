@@ -7,7 +7,8 @@ use remit_optim::AdamW;
 use remit_store::tensors::TensorFile;
 use remit_train::reference::{Online, Reference};
 use remit_train::settings::Settings;
-use remit_train::step::{Moments, Trainer};
+use remit_train::step::TextStep;
+use remit_train::trainer::{Moments, Trainer};
 use remit_train::weigh;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -55,7 +56,7 @@ fn close(what: &str, got: f64, want: &Value, tolerance: f64) {
     assert!((got / want - 1.0).abs() <= tolerance, "{what}: {got} instead of {want}");
 }
 
-fn trainer(family: &str, objective: Objective, micro_batch: usize, recompute: bool) -> Trainer {
+fn trainer(family: &str, objective: Objective, micro_batch: usize, recompute: bool) -> (Trainer, TextStep) {
     let mut settings = Settings { objective, recompute, optimizer: AdamW::new(1e-3), ..Settings::default() };
     settings.data.window = 48;
     settings.data.batch_windows = 3;
@@ -64,7 +65,9 @@ fn trainer(family: &str, objective: Objective, micro_batch: usize, recompute: bo
     let learner = open(family, "learner");
     let reference = Online::new(open(family, "reference"), micro_batch * 48, 48).expect("short windows");
     let moments = Moments::zero(learner.parameters.len());
-    Trainer::new(learner, moments, Reference::Online(Box::new(reference)), &settings).expect("a trainer")
+    let trainer =
+        Trainer::new(learner, moments, &settings.learning(), micro_batch * 48, 48).expect("a trainer");
+    (trainer, TextStep::new(Reference::Online(Box::new(reference)), &settings))
 }
 
 fn remit() -> Objective {
@@ -108,8 +111,8 @@ fn gradients_by_name() {
     for family in FAMILIES {
         let file = TensorFile::open(&golden(family).join("grad_remit.safetensors")).expect("a file");
         for (micro_batch, recompute) in [(3, false), (1, false), (2, true)] {
-            let mut trainer = trainer(family, remit(), micro_batch, recompute);
-            trainer.differentiate(&windows(family)).expect("finite");
+            let (mut trainer, mut step) = trainer(family, remit(), micro_batch, recompute);
+            step.differentiate(&mut trainer, &windows(family)).expect("finite");
             let entries = trainer.learner.layout().entries();
             let mut worst = (0f64, "");
             assert_eq!(entries.len(), file.names().len(), "{family}: every parameter has a gradient");
@@ -131,8 +134,8 @@ fn gradients_by_name() {
             }
             println!("{family}: gradients off by {:.1e} at most, {}", worst.0, worst.1);
         }
-        let mut trainer = trainer(family, Objective::Ntp, 3, false);
-        trainer.differentiate(&windows(family)).expect("finite");
+        let (mut trainer, mut step) = trainer(family, Objective::Ntp, 3, false);
+        step.differentiate(&mut trainer, &windows(family)).expect("finite");
         for entry in trainer.learner.layout().entries() {
             let norm = trainer.gradients()[entry.range.clone()]
                 .iter()
@@ -148,16 +151,16 @@ fn gradients_by_name() {
 fn five_adamw_steps() {
     for family in FAMILIES {
         for micro_batch in [3, 1] {
-            let mut trainer = trainer(family, remit(), micro_batch, false);
+            let (mut trainer, mut step) = trainer(family, remit(), micro_batch, false);
             let json = json(family);
             let steps = json["adamw"]["steps"].as_array().expect("steps");
             assert_eq!(steps.len(), 5);
-            for step in steps {
-                let outcome = trainer.step(&windows(family), 1e-3).expect("finite");
-                close("loss", outcome.summary.weighted_loss, &step["loss"], 1e-4);
-                close("ntp_loss", outcome.summary.ntp_loss, &step["ntp_loss"], 1e-4);
-                close("grad_norm", outcome.gradient_norm, &step["grad_norm"], 1e-3);
-                close("mean_weight", outcome.summary.mean_weight, &step["mean_weight"], 1e-4);
+            for want in steps {
+                let outcome = step.take(&mut trainer, &windows(family), 1e-3).expect("finite");
+                close("loss", outcome.summary.weighted_loss, &want["loss"], 1e-4);
+                close("ntp_loss", outcome.summary.ntp_loss, &want["ntp_loss"], 1e-4);
+                close("grad_norm", outcome.gradient_norm, &want["grad_norm"], 1e-3);
+                close("mean_weight", outcome.summary.mean_weight, &want["mean_weight"], 1e-4);
             }
         }
     }
@@ -177,8 +180,8 @@ fn batch_wide_rules_survey_first() {
         }),
     ] {
         let [one, three] = [3, 1].map(|micro_batch| {
-            let mut trainer = trainer("llama", objective.clone(), micro_batch, false);
-            let (summary, _) = trainer.differentiate(&windows("llama")).expect("finite");
+            let (mut trainer, mut step) = trainer("llama", objective.clone(), micro_batch, false);
+            let (summary, _) = step.differentiate(&mut trainer, &windows("llama")).expect("finite");
             (summary, trainer.gradients().to_vec())
         });
         assert!((one.0.weighted_loss / three.0.weighted_loss - 1.0).abs() < 1e-6);
@@ -197,8 +200,9 @@ fn equal_models_and_epsilon_zero_are_next_token_prediction_bit_for_bit() {
         let moments = Moments::zero(learner.parameters.len());
         let reference =
             Reference::Online(Box::new(Online::new(open("llama", reference), 144, 48).expect("short")));
-        let mut trainer = Trainer::new(learner, moments, reference, &settings).expect("a trainer");
-        trainer.differentiate(&windows("llama")).expect("finite");
+        let mut trainer = Trainer::new(learner, moments, &settings.learning(), 144, 48).expect("a trainer");
+        let mut step = TextStep::new(reference, &settings);
+        step.differentiate(&mut trainer, &windows("llama")).expect("finite");
         trainer.gradients().to_vec()
     };
     let ntp = gradient(Objective::Ntp, "reference");

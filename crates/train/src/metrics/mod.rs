@@ -63,7 +63,8 @@ impl MetricsLog {
         }
         self.metrics.append(record)?;
         self.timings.append(timing)?;
-        scalars.push(("speed/tokens_per_second", timing.tokens_per_second));
+        scalars.push(("speed/tokens_per_second".into(), timing.tokens_per_second));
+        let scalars: Vec<(&str, f64)> = scalars.iter().map(|(tag, value)| (tag.as_str(), *value)).collect();
         self.events.scalars(record.step, &scalars)
     }
 
@@ -109,7 +110,7 @@ mod tests {
             step,
             tokens: step * 2048,
             loss: 3.5 - step as f64 / 7.0,
-            ntp_loss: 3.25,
+            ntp_loss: Some(3.25),
             learning_rate: 1e-3,
             grad_norm: 0.5,
             z_loss: None,
@@ -122,6 +123,7 @@ mod tests {
                 effective_sample_share: 0.75,
                 mean_delta: Some(-0.0625),
             }),
+            figures: BTreeMap::new(),
         }
     }
 
@@ -129,7 +131,8 @@ mod tests {
         for step in steps {
             // Times differ from run to run; metrics must not.
             let seconds = 0.1 + step as f64 * f64::from(std::process::id());
-            let timing = StepTiming { step, seconds, tokens_per_second: 2048.0 / seconds };
+            let timing =
+                StepTiming { step, seconds, tokens_per_second: 2048.0 / seconds, parts: BTreeMap::new() };
             log.step(&record(step, true), &timing).unwrap();
             if step % 2 == 0 {
                 let held_out = BTreeMap::from([("text".to_string(), 3.0), ("gsm8k".to_string(), 1.5)]);
@@ -142,9 +145,9 @@ mod tests {
     fn lines_are_the_file_format() {
         let folder = tempfile::tempdir().unwrap();
         let mut log = MetricsLog::open(folder.path(), None).unwrap();
-        let timing = StepTiming { step: 1, seconds: 0.5, tokens_per_second: 4096.0 };
+        let timing = StepTiming { step: 1, seconds: 0.5, tokens_per_second: 4096.0, parts: BTreeMap::new() };
         log.step(&record(1, false), &timing).unwrap();
-        log.step(&record(2, true), &StepTiming { step: 2, ..timing }).unwrap();
+        log.step(&record(2, true), &StepTiming { step: 2, ..timing.clone() }).unwrap();
         let held_out = BTreeMap::from([("text".to_string(), 3.0), ("gsm8k".to_string(), 1.5)]);
         log.eval(&EvalRecord { step: 2, tokens: 4096, held_out }).unwrap();
         let metrics = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
@@ -212,7 +215,7 @@ mod tests {
     fn a_loss_that_is_not_a_number_is_never_logged() {
         let folder = tempfile::tempdir().unwrap();
         let mut log = MetricsLog::open(folder.path(), None).unwrap();
-        let timing = StepTiming { step: 3, seconds: 1.0, tokens_per_second: 1.0 };
+        let timing = StepTiming { step: 3, seconds: 1.0, tokens_per_second: 1.0, parts: BTreeMap::new() };
         let _ = log.step(&StepRecord { loss: f64::NAN, ..record(3, true) }, &timing);
     }
 }

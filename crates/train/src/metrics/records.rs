@@ -14,8 +14,10 @@ pub struct StepRecord {
     pub tokens: u64,
     /// The loss that was minimised, in nats a prediction.
     pub loss: f64,
-    /// The plain next-token loss of the same forward pass, in nats a prediction.
-    pub ntp_loss: f64,
+    /// The plain next-token loss of the same forward pass, in nats a prediction; absent where what is minimised is of
+    /// another kind.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ntp_loss: Option<f64>,
     /// The learning rate of this step.
     pub learning_rate: f64,
     /// The global norm of the gradient before clipping.
@@ -26,6 +28,9 @@ pub struct StepRecord {
     /// How the tokens were weighted; absent where the objective has no weights.
     #[serde(flatten)]
     pub weights: Option<WeightRecord>,
+    /// Further figures of the stage, by name.
+    #[serde(flatten)]
+    pub figures: BTreeMap<String, f64>,
 }
 
 /// The statistics of one step's token weights, over its unmasked predictions.
@@ -50,20 +55,31 @@ pub struct WeightRecord {
 
 impl StepRecord {
     /// The record's curves: tag and value.
-    pub(super) fn scalars(&self) -> Vec<(&'static str, f64)> {
-        let StepRecord { step: _, tokens, loss, ntp_loss, learning_rate, grad_norm, z_loss, weights } = self;
+    pub(super) fn scalars(&self) -> Vec<(String, f64)> {
+        let StepRecord {
+            step: _,
+            tokens,
+            loss,
+            ntp_loss,
+            learning_rate,
+            grad_norm,
+            z_loss,
+            weights,
+            figures,
+        } = self;
         let mut scalars = vec![
             ("train/loss", *loss),
-            ("train/ntp_loss", *ntp_loss),
             ("train/learning_rate", *learning_rate),
             ("train/grad_norm", *grad_norm),
             ("train/tokens", *tokens as f64),
         ];
+        scalars.extend(ntp_loss.map(|value| ("train/ntp_loss", value)));
         scalars.extend(z_loss.map(|value| ("train/z_loss", value)));
         if let Some(weights) = weights {
             scalars.extend(weights.scalars());
         }
-        scalars
+        let figures = figures.iter().map(|(name, value)| (format!("train/{name}"), *value));
+        scalars.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(figures).collect()
     }
 }
 
@@ -111,6 +127,9 @@ pub struct StepTiming {
     pub seconds: f64,
     /// Predictions a second in those seconds.
     pub tokens_per_second: f64,
+    /// Seconds of its parts, by name, where the stage has any.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub parts: BTreeMap<String, f64>,
 }
 
 /// A line of `metrics.jsonl`, read back.
