@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The tables a recipe may have, in the order of the pipeline.
-pub const SECTIONS: [&str; 7] =
-    ["quickstart", "tokenizer", "prepare", "pretrain", "score", "midtrain", "weights"];
+pub const SECTIONS: [&str; 9] =
+    ["quickstart", "tokenizer", "prepare", "pretrain", "score", "midtrain", "sft", "rl", "weights"];
 
 /// More than any machine has use for; starting a hundred thousand takes longer than anyone waits.
 const MAX_THREADS: usize = 1024;
@@ -72,6 +72,10 @@ enum Verb {
     Score(commands::score::Arguments),
     /// Train on from the pre-mid checkpoint, with or without token weights from a reference
     Midtrain(commands::train::Arguments),
+    /// Fine-tune on completions: prompts with completions, or conversations
+    Sft(commands::sft::Arguments),
+    /// Reinforcement learning with verifiable rewards
+    Rl(commands::rl::Arguments),
     /// Show the weight of each token of a text
     Weights(commands::weights::Arguments),
     /// What a checkpoint is, and what training it would take
@@ -136,6 +140,8 @@ impl Verb {
             Verb::Midtrain(arguments) => {
                 commands::train::run(arguments, remit_train::Stage::Midtrain, shared)
             }
+            Verb::Sft(arguments) => commands::sft::run(arguments, shared),
+            Verb::Rl(arguments) => commands::rl::run(arguments, shared),
             Verb::Weights(arguments) => commands::weights::run(arguments, shared),
             Verb::Inspect(arguments) => commands::inspect::run(arguments, shared),
             Verb::Generate(arguments) => commands::generate::run(arguments, shared),

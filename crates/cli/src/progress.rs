@@ -47,6 +47,8 @@ pub struct StepProgress {
     pub step: u64,
     /// In nats a prediction.
     pub loss: f64,
+    /// Mean reward, which is shown in place of the loss where there is one.
+    pub reward: Option<f64>,
     /// Of this step.
     pub learning_rate: f64,
     /// Predictions this step trained on.
@@ -61,8 +63,12 @@ impl Steps {
 
     /// Shows that a step is done.
     pub fn update(&self, progress: &StepProgress) {
-        let StepProgress { step, loss, learning_rate, predictions } = *progress;
-        let detail = format!("  loss {loss:.4}  lr {learning_rate:.2e}");
+        let StepProgress { step, loss, reward, learning_rate, predictions } = *progress;
+        let figure = match reward {
+            Some(reward) => format!("reward {reward:.3}"),
+            None => format!("loss {loss:.4}"),
+        };
+        let detail = format!("  {figure}  lr {learning_rate:.2e}");
         self.0.update(self.0.seconds(), |state| {
             state.position = step;
             state.predictions += predictions;

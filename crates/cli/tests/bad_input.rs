@@ -183,7 +183,7 @@ fn another_tokenizer() {
     let compared =
         "log-probabilities can be compared token by token only where both models have the same tokenizer";
     let error = |role: &str| {
-        format!("the {role} `model` has another tokenizer than token store `tokens`: # instead of #")
+        format!("the {role} `model` has another tokenizer than `tokens`: # instead of #")
     };
     let prepare = format!("{compared}; prepare the corpus with it");
     check(&home, &format!("{MIDTRAIN} --reference model"), &error("reference"), &prepare);

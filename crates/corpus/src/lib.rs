@@ -22,7 +22,7 @@ mod tokenizer;
 mod windows;
 
 pub use error::{BadRecord, Error};
-pub use order::{Mixture, Order, Share, SourceSummary};
+pub use order::{Mixture, Order, Share, Shuffle, SourceSummary};
 pub use prepare::{InputSummary, Prepare, Summary, prepare};
 pub use progress::Progress;
 pub use read::{Format, Skipped, Source, Split, TokenDtype};

@@ -93,6 +93,20 @@ impl Decoder {
     }
 }
 
+impl Architecture {
+    /// Lets generation stop at further tokens, here and wherever the checkpoint is opened.
+    pub fn add_end_tokens(&mut self, tokens: &[u32]) {
+        let missing: Vec<u32> = tokens.iter().copied().filter(|token| !self.end_tokens.contains(token)).collect();
+        if missing.is_empty() {
+            return;
+        }
+        let mut generation = generation(self);
+        self.end_tokens.extend(missing);
+        generation.insert("eos_token_id".into(), self.end_tokens.clone().into());
+        self.generation = generation;
+    }
+}
+
 /// `generation_config.json` as it was read, or as it follows from `config.json`.
 fn generation(architecture: &Architecture) -> Map<String, Value> {
     if !architecture.generation.is_empty() {

@@ -1,11 +1,22 @@
-//! Reinforcement learning: what a sampled completion is worth.
+//! Reinforcement learning with verifiable rewards.
 //!
-//! - [`verify`]: rewards by verification, one verifier a file behind one small trait.
+//! In reading order: [`prompts`] are rows with an answer; [`rollout`] samples completions from the policy and asks
+//! [`verify`] what each is worth; [`update`] turns them into an optimiser step with the rules of
+//! [`remit_objective::grpo`]; [`mod@run`] repeats that, by the loop that every stage shares. The policy that samples is
+//! the one that is trained, in one process and in the same numbers: there is no second engine to keep in step.
 //!
-//! Sampling and training stand on top of the training step and are not here; losses and advantages are the objectives'.
+//! Not here: a training loop, arguments, colours.
 
-pub mod error;
+mod error;
+pub mod prompts;
+pub mod rollout;
+pub mod run;
+pub mod settings;
+mod transcripts;
+pub mod update;
+pub mod verifiers;
 pub mod verify;
 
 pub use error::Error;
-pub use verify::{Verifier, Verify};
+pub use run::{Plan, run};
+pub use settings::Settings;

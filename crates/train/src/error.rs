@@ -53,7 +53,7 @@ pub enum Error {
         model_vocab: usize,
     },
     /// A checkpoint was made with another tokenizer than the token store.
-    #[error("the {role} `{}` has another tokenizer than token store `{}`: {model_hash:.12} instead of {store_hash:.12}", .model.display(), .store.display())]
+    #[error("the {role} `{}` has another tokenizer than `{}`: {model_hash:.12} instead of {store_hash:.12}", .model.display(), .store.display())]
     Tokenizer {
         /// "learner" or "reference".
         role: &'static str,
@@ -65,6 +65,12 @@ pub enum Error {
         store: PathBuf,
         /// Its tokenizer.
         store_hash: String,
+    },
+    /// A checkpoint that cannot encode rows.
+    #[error("`{}` has no `tokenizer.json`", .checkpoint.display())]
+    NoTokenizer {
+        /// The checkpoint.
+        checkpoint: PathBuf,
     },
     /// A token store without a window.
     #[error("token store `{}` has no window: it holds {tokens} tokens", .store.display())]
@@ -178,6 +184,7 @@ impl Error {
                 "log-probabilities can be compared token by token only where both models have the same tokenizer; prepare the corpus with it".into()
             }
             Error::Tokenizer { .. } => "prepare the corpus again with the model's `tokenizer.json`".into(),
+            Error::NoTokenizer { .. } => "put the tokenizer's files beside `config.json`".into(),
             Error::NoWindows { .. } => "a source needs at least two tokens".into(),
             Error::NoCheckpoint { .. } => "give a directory with `config.json`, or a run directory whose run has saved a checkpoint".into(),
             Error::NoMoments { .. } => "set `moments = \"reset\"` to begin with fresh ones".into(),

@@ -1,13 +1,17 @@
 //! Mean loss on text that is not trained on.
 
 use crate::Error;
+use crate::plan::{check_model, cut};
+use crate::settings::HeldOut;
 use crate::metrics::{EvalRecord, MetricsLog};
 use crate::resume::Progress;
 use crate::run::Observer;
 use crate::trainer::Trainer;
 use remit_batch::Batch;
-use remit_corpus::Windows;
+use remit_corpus::{TokenStore, Windows};
+use remit_model::Architecture;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Held-out text and when it is evaluated.
 #[derive(Debug, Default)]
@@ -25,6 +29,28 @@ pub struct HeldOutPlan {
 }
 
 impl HeldOutPlan {
+    /// Opens the stores that `settings` name, for the model of `checkpoint` and windows of `window` predictions,
+    /// `micro_batch` a forward pass.
+    ///
+    /// # Errors
+    /// Stores that cannot be read, or that the model cannot.
+    pub fn open(
+        settings: &HeldOut,
+        checkpoint: &Path,
+        architecture: &Architecture,
+        window: usize,
+        micro_batch: usize,
+    ) -> Result<HeldOutPlan, Error> {
+        let mut stores = BTreeMap::new();
+        for (name, path) in &settings.stores {
+            let store = TokenStore::open(path)?;
+            check_model("learner", checkpoint, architecture, &store, window)?;
+            stores.insert(name.clone(), cut(&store, window)?);
+        }
+        let HeldOut { every, windows: limit, .. } = *settings;
+        Ok(HeldOutPlan { every, limit, micro_batch, mask_documents: true, stores })
+    }
+
     /// Evaluates every store and logs the losses.
     pub(crate) fn evaluate(
         &self,

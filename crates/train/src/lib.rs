@@ -23,7 +23,7 @@ pub mod trainer;
 mod weigh;
 
 pub use error::Error;
-pub use plan::{Material, Memory, Plan, locate_checkpoint};
+pub use plan::{Material, Memory, Plan, locate_checkpoint, open_model};
 pub use resume::{Companions, Progress};
 pub use run::{Frame, Method, Observer, Silent, Start, Summary, Taken, read_summary};
 pub use score::{ScoreObserver, ScorePlan, ScoreSettings, score};

@@ -6,13 +6,14 @@ use crate::resume::Companions;
 use crate::run::{Frame, Start};
 use crate::settings::{Settings, Stage};
 use remit_batch::Window;
+use remit_corpus::examples::{Encoder, Examples, Packed, Rows};
 use remit_corpus::{Order, SourceSummary, TokenStore, Tokenizer, Windows};
 use remit_model::{Architecture, Decoder, Frozen, Keep, Workspace};
 use remit_store::checkpoint::checkpoints_of;
 use remit_store::hash::{hash_bytes, hash_checkpoint};
 use remit_store::scores::{ScoreKey, ScoreStore};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A run, ready to begin.
 #[derive(Debug)]
@@ -31,8 +32,8 @@ pub struct Plan {
     pub start: Option<PathBuf>,
     /// The reference, if the objective needs one.
     pub reference: Option<ReferencePlan>,
-    /// Held-out windows by name.
-    pub held_out: BTreeMap<String, Windows>,
+    /// Held-out windows.
+    pub held_out: HeldOutPlan,
 }
 
 /// What a run is trained on, as an endless row of windows.
@@ -40,6 +41,15 @@ pub struct Plan {
 pub enum Material {
     /// Windows of a token store, and which of them comes when.
     Store(Windows, Order),
+    /// Windows of examples, shuffled anew each epoch.
+    Examples {
+        /// The windows.
+        packed: Packed,
+        /// Decides the order.
+        seed: u64,
+        /// What made the examples.
+        encoder: Box<Encoder>,
+    },
 }
 
 impl Material {
@@ -47,6 +57,7 @@ impl Material {
     pub(crate) fn window(&self, position: u64) -> Window {
         match self {
             Material::Store(windows, order) => windows.window(order.window_index(position)),
+            Material::Examples { packed, seed, .. } => packed.window(packed.order(*seed, position)),
         }
     }
 
@@ -56,6 +67,7 @@ impl Material {
             Material::Store(windows, _) => {
                 windows.store().manifest().sources[windows.source_of(window)].name.clone()
             }
+            Material::Examples { .. } => "examples".into(),
         }
     }
 
@@ -63,6 +75,12 @@ impl Material {
     fn summary(&self, windows: u64) -> Vec<SourceSummary> {
         match self {
             Material::Store(_, order) => order.summary(windows),
+            Material::Examples { packed, .. } => vec![SourceSummary {
+                name: "examples".into(),
+                num_windows: packed.len(),
+                num_taken: windows,
+                passes: windows as f64 / packed.len() as f64,
+            }],
         }
     }
 
@@ -72,6 +90,26 @@ impl Material {
             Material::Store(windows, _) => {
                 windows.store().tokenizer_path().map(|_| windows.store().directory().to_owned())
             }
+            // They were encoded with the learner's own.
+            Material::Examples { .. } => None,
+        }
+    }
+
+    /// The chat template that made it.
+    fn chat_template(&self) -> Option<String> {
+        match self {
+            Material::Store(..) => None,
+            Material::Examples { encoder, .. } => {
+                encoder.chat_template().map(|template| template.source().to_owned())
+            }
+        }
+    }
+
+    /// The tokens that end what a learner of it writes, beside those that it has already.
+    pub(crate) fn stop_tokens(&self) -> Result<Vec<u32>, Error> {
+        match self {
+            Material::Store(..) => Ok(Vec::new()),
+            Material::Examples { encoder, .. } => Ok(encoder.stop_tokens()?),
         }
     }
 }
@@ -117,33 +155,45 @@ impl Plan {
     pub fn new(mut settings: Settings, stage: Stage) -> Result<Plan, Error> {
         settings.validate(stage)?;
         settings.complete(stage);
-        let store = TokenStore::open(&settings.data.tokens)?;
-        let windows = cut(&store, settings.data.window)?;
-        let (order, steps) = length(&settings, stage, &windows)?;
-        settings.schedule().validate(steps)?;
         let start = settings.from.as_deref().map(locate_checkpoint).transpose()?;
-        let architecture = match (&start, &settings.model) {
-            (Some(checkpoint), _) => open_model(checkpoint)?,
-            (None, Some(model)) => model.build(store.manifest().vocab_size as usize, store.eos())?,
-            (None, None) => unreachable!("`validate` asks for one of the two"),
+        let (material, steps) = match &settings.data.examples {
+            None => stored(&settings, stage)?,
+            Some(examples) => packed(&settings, stage, examples, start.as_deref())?,
+        };
+        settings.schedule().validate(steps)?;
+        let architecture = match (&start, &settings.model, &material) {
+            (Some(checkpoint), _, _) => open_model(checkpoint)?,
+            (None, Some(model), Material::Store(windows, _)) => {
+                model.build(windows.store().manifest().vocab_size as usize, windows.store().eos())?
+            }
+            _ => unreachable!("`validate` asks for one of the two"),
         };
         let learner_path = start.clone().unwrap_or_else(|| PathBuf::from("[model]"));
-        check_model("learner", &learner_path, &architecture, &store, settings.data.window)?;
-        let reference =
-            if settings.objective.needs_reference() { reference(&settings, &windows, &store)? } else { None };
-        let mut held_out = BTreeMap::new();
-        for (name, path) in &settings.held_out.stores {
-            let other = TokenStore::open(path)?;
-            check_model("learner", &learner_path, &architecture, &other, settings.data.window)?;
-            held_out.insert(name.clone(), cut(&other, settings.data.window)?);
+        let window = settings.data.window;
+        match &material {
+            Material::Store(windows, _) => {
+                check_model("learner", &learner_path, &architecture, windows.store(), window)?;
+            }
+            Material::Examples { .. } => check_window(&learner_path, &architecture, window)?,
         }
-        let material = Material::Store(windows, order);
+        let reference =
+            if settings.objective.needs_reference() { reference(&settings, &material)? } else { None };
+        let held_out = HeldOutPlan {
+            mask_documents: settings.data.mask_documents,
+            ..HeldOutPlan::open(
+                &settings.held_out,
+                &learner_path,
+                &architecture,
+                settings.data.window,
+                settings.data.micro_batch(),
+            )?
+        };
         Ok(Plan { stage, settings, material, steps, architecture, start, reference, held_out })
     }
 
     /// Everything but what the steps do. Takes the held-out windows along.
     pub(crate) fn frame(&mut self) -> Frame {
-        let Settings { held_out, data, checkpoints, optimizer, moments, .. } = &self.settings;
+        let Settings { checkpoints, optimizer, moments, .. } = &self.settings;
         Frame {
             run: self.settings.run.clone(),
             settings: toml::Table::try_from(&self.settings).expect("settings are plain values"),
@@ -156,16 +206,10 @@ impl Plan {
             },
             companions: Companions {
                 tokenizer: self.material.tokenizer().or_else(|| self.start.clone()),
-                chat_template: None,
+                chat_template: self.material.chat_template(),
             },
             checkpoints: checkpoints.clone(),
-            held_out: HeldOutPlan {
-                every: held_out.every,
-                limit: held_out.windows,
-                micro_batch: data.micro_batch(),
-                mask_documents: data.mask_documents,
-                stores: std::mem::take(&mut self.held_out),
-            },
+            held_out: std::mem::take(&mut self.held_out),
         }
     }
 
@@ -235,7 +279,10 @@ pub fn locate_checkpoint(path: &Path) -> Result<PathBuf, Error> {
 
 /// The switches of a checkpoint whose files are whole as far as their headers say and hold what the switches need, so
 /// that nothing is begun with one that cannot be read.
-pub(crate) fn open_model(checkpoint: &Path) -> Result<Architecture, Error> {
+///
+/// # Errors
+/// A checkpoint that cannot be read.
+pub fn open_model(checkpoint: &Path) -> Result<Architecture, Error> {
     Ok(Decoder::mapped(checkpoint)?.architecture().clone())
 }
 
@@ -248,26 +295,53 @@ pub(crate) fn cut(store: &TokenStore, window: usize) -> Result<Windows, Error> {
     Ok(windows)
 }
 
-/// The order of windows, and the run's length in steps.
-fn length(settings: &Settings, stage: Stage, windows: &Windows) -> Result<(Order, u64), Error> {
-    let batch = settings.data.batch_windows as u64;
+/// Windows of the token store in their order, and the run's length in steps.
+fn stored(settings: &Settings, stage: Stage) -> Result<(Material, u64), Error> {
+    let windows = cut(&TokenStore::open(&settings.data.tokens)?, settings.data.window)?;
     let mixture = settings.data.mixture();
+    let epoch = || Ok(Order::new(&windows, &mixture, settings.seed, None)?.epoch_len());
+    let steps = length(settings, stage, epoch)?;
+    let total = steps * settings.data.batch_windows as u64;
+    let order = Order::new(&windows, &mixture, settings.seed, Some(total))?;
+    Ok((Material::Store(windows, order), steps))
+}
+
+/// Windows of examples, and the run's length in steps.
+fn packed(
+    settings: &Settings,
+    stage: Stage,
+    examples: &Examples,
+    start: Option<&Path>,
+) -> Result<(Material, u64), Error> {
+    let checkpoint = start.expect("`validate` asks for the checkpoint to fine-tune");
+    let tokenizer = Tokenizer::of_checkpoint(checkpoint)?
+        .ok_or_else(|| Error::NoTokenizer { checkpoint: checkpoint.to_owned() })?;
+    let encoder = Box::new(Encoder::new(examples, Arc::new(tokenizer))?);
+    let packed = encoder.pack(Rows::open(&examples.files)?, settings.data.window)?;
+    let steps = length(settings, stage, || Ok(packed.len()))?;
+    Ok((Material::Examples { packed, seed: settings.seed, encoder }, steps))
+}
+
+/// The run's length in steps, where an epoch has so many windows.
+fn length(
+    settings: &Settings,
+    stage: Stage,
+    epoch: impl FnOnce() -> Result<u64, Error>,
+) -> Result<u64, Error> {
+    let (batch, window) = (settings.data.batch_windows as u64, settings.data.window as u64);
     let steps = if let Some(steps) = settings.steps {
         steps
     } else if let Some(tokens) = settings.tokens {
-        tokens.div_ceil(batch * settings.data.window as u64)
+        tokens.div_ceil(batch * window)
     } else {
-        let epoch = Order::new(windows, &mixture, settings.seed, None)?.epoch_len();
         let epochs = settings.epochs.expect("`validate` asks for one of the three");
-        ((epoch as f64 * epochs / batch as f64).ceil() as u64).max(1)
+        ((epoch()? as f64 * epochs / batch as f64).ceil() as u64).max(1)
     };
-    let total =
-        steps.checked_mul(batch).filter(|total| total.checked_mul(settings.data.window as u64).is_some());
-    let Some(total) = total else {
+    if steps.checked_mul(batch).and_then(|windows| windows.checked_mul(window)).is_none() {
         let problem = format!("comes to {steps} steps, whose predictions are beyond counting");
         return Err(Error::Setting { stage: stage.name(), key: "steps".into(), problem });
-    };
-    Ok((Order::new(windows, &mixture, settings.seed, Some(total))?, steps))
+    }
+    Ok(steps)
 }
 
 /// Whether a model can read the windows of a token store.
@@ -300,12 +374,14 @@ pub(crate) fn check_model(
             model_vocab: architecture.vocab_size,
         });
     }
-    if window > architecture.max_length {
-        return Err(Error::WindowTooLong {
-            window,
-            max_length: architecture.max_length,
-            model: path.to_owned(),
-        });
+    check_window(path, architecture, window)
+}
+
+/// Whether a model allows windows of so many predictions.
+fn check_window(path: &Path, architecture: &Architecture, window: usize) -> Result<(), Error> {
+    let max_length = architecture.max_length;
+    if window > max_length {
+        return Err(Error::WindowTooLong { window, max_length, model: path.to_owned() });
     }
     Ok(())
 }
@@ -330,20 +406,37 @@ pub(crate) fn score_key(
     })
 }
 
-fn reference(
-    settings: &Settings,
-    windows: &Windows,
-    store: &TokenStore,
-) -> Result<Option<ReferencePlan>, Error> {
+fn reference(settings: &Settings, material: &Material) -> Result<Option<ReferencePlan>, Error> {
     let Some(reference) = &settings.reference else { return Ok(None) };
     let checkpoint = locate_checkpoint(&reference.checkpoint)?;
     let architecture = open_model(&checkpoint)?;
-    check_model("reference", &checkpoint, &architecture, store, settings.data.window)?;
-    let scores = match &reference.scores {
-        Some(path) => {
-            Some(ScoreStore::open(path, &score_key(windows, &checkpoint, settings.data.mask_documents)?)?)
+    let Settings { data, .. } = settings;
+    let scores = match (material, &reference.scores) {
+        (Material::Store(windows, _), scores) => {
+            check_model("reference", &checkpoint, &architecture, windows.store(), data.window)?;
+            let key = |_: &PathBuf| score_key(windows, &checkpoint, data.mask_documents);
+            let key = scores.as_ref().map(key).transpose()?;
+            scores.as_ref().zip(key).map(|(path, key)| ScoreStore::open(path, &key)).transpose()?
         }
-        None => None,
+        (Material::Examples { encoder, .. }, _) => {
+            check_tokenizer("reference", &checkpoint, encoder.tokenizer())?;
+            check_window(&checkpoint, &architecture, data.window)?;
+            None
+        }
     };
     Ok(Some(ReferencePlan { checkpoint, architecture, scores }))
+}
+
+/// Whether a model has the tokenizer that examples were encoded with.
+pub(crate) fn check_tokenizer(role: &'static str, model: &Path, tokenizer: &Tokenizer) -> Result<(), Error> {
+    match tokenizer_hash(model)? {
+        Some(model_hash) if model_hash != tokenizer.hash() => Err(Error::Tokenizer {
+            role,
+            model: model.to_owned(),
+            model_hash,
+            store: tokenizer.path().to_owned(),
+            store_hash: tokenizer.hash().to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }

@@ -1,7 +1,7 @@
 //! The reference's log-probabilities: from its own forward pass, from a score store, or none.
 
 use crate::Error;
-use crate::trainer::input;
+use crate::trainer::{cooled, input};
 use remit_batch::Batch;
 use remit_kernels::head::Scratch;
 use remit_model::{Frozen, Keep, Workspace};
@@ -22,6 +22,9 @@ pub enum Reference {
 #[derive(Debug)]
 pub struct Online {
     model: Frozen,
+    /// What the logits are divided by; 1 except where the learner's are divided as well.
+    pub temperature: f32,
+    hidden: Vec<f32>,
     workspace: Workspace,
     scratch: Scratch,
 }
@@ -32,12 +35,13 @@ impl Online {
         let mut model = model.into();
         model.allow_length(length)?;
         let workspace = Workspace::new(model.architecture(), rows, Keep::Nothing);
-        Ok(Online { model, workspace, scratch: Scratch::default() })
+        Ok(Online { model, temperature: 1.0, hidden: Vec::new(), workspace, scratch: Scratch::default() })
     }
 
     /// The log-probability of every target, `[W, T]`.
     pub fn log_probs(&mut self, batch: &Batch) -> Vec<f32> {
         let hidden = self.model.forward(input(batch), &mut self.workspace);
+        let hidden = cooled(hidden, self.temperature, &mut self.hidden);
         let head = self.model.head();
         head.log_probs(hidden, self.model.head_parameters(), &batch.targets, &mut self.scratch).log_probs
     }

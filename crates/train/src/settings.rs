@@ -1,6 +1,7 @@
-//! Settings of a training run, as a recipe's `[pretrain]` or `[midtrain]` table writes them.
+//! Settings of a training run, as a recipe's `[pretrain]`, `[midtrain]` or `[sft]` table writes them.
 
 use crate::Error;
+use remit_corpus::examples::Examples;
 use remit_corpus::{Mixture, Share};
 use remit_kernels::Precision;
 use remit_model::Architecture;
@@ -20,6 +21,8 @@ pub enum Stage {
     Pretrain,
     /// From the pre-mid checkpoint, any objective, learning rate decaying to zero.
     Midtrain,
+    /// From the mid-trained checkpoint, on what completions say to prompts.
+    Sft,
 }
 
 impl Stage {
@@ -28,6 +31,7 @@ impl Stage {
         match self {
             Stage::Pretrain => "pretrain",
             Stage::Midtrain => "midtrain",
+            Stage::Sft => "sft",
         }
     }
 
@@ -38,6 +42,9 @@ impl Stage {
                 Schedule { kind: Kind::Constant, warmup_fraction: Some(0.02), ..Schedule::default() }
             }
             Stage::Midtrain => Schedule { kind: Kind::Linear, ..Schedule::default() },
+            Stage::Sft => {
+                Schedule { kind: Kind::Linear, warmup_fraction: Some(0.03), ..Schedule::default() }
+            }
         }
     }
 }
@@ -126,7 +133,7 @@ impl Default for Settings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Moments {
-    /// Kept where the checkpoint has them; the run says which.
+    /// In fine-tuning begun anew; otherwise kept where the checkpoint has them. The run says which.
     #[default]
     Auto,
     /// Kept; a checkpoint without them is an error.
@@ -173,7 +180,11 @@ impl Model {
 #[serde(deny_unknown_fields, default)]
 pub struct Data {
     /// A token store.
+    #[serde(skip_serializing_if = "is_empty")]
     pub tokens: PathBuf,
+    /// In fine-tuning, in place of the token store: rows with prompts and completions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub examples: Option<Examples>,
     /// Predictions a window.
     pub window: usize,
     /// Windows an optimiser step.
@@ -190,6 +201,7 @@ impl Default for Data {
     fn default() -> Self {
         Data {
             tokens: PathBuf::new(),
+            examples: None,
             window: 256,
             batch_windows: 8,
             micro_batch_windows: 0,
@@ -197,6 +209,10 @@ impl Default for Data {
             mixture: BTreeMap::new(),
         }
     }
+}
+
+fn is_empty(path: &std::path::Path) -> bool {
+    path.as_os_str().is_empty()
 }
 
 impl Data {
@@ -316,6 +332,9 @@ impl Settings {
     /// Fills in what the stage decides where the settings are silent.
     pub fn complete(&mut self, stage: Stage) {
         self.schedule.get_or_insert_with(|| stage.schedule());
+        if stage == Stage::Sft && self.moments == Moments::Auto {
+            self.moments = Moments::Reset;
+        }
     }
 
     /// The schedule, after [`Settings::complete`].
@@ -331,8 +350,27 @@ impl Settings {
         if self.run.as_os_str().is_empty() {
             return wrong("run", "is missing: it names the run directory");
         }
-        if self.data.tokens.as_os_str().is_empty() {
-            return wrong("data.tokens", "is missing: it names a token store");
+        match (stage, &self.data.examples) {
+            (Stage::Sft, None) => {
+                return wrong("data.examples", "is missing: its `files` are rows with prompts and completions");
+            }
+            (Stage::Sft, Some(_)) if !is_empty(&self.data.tokens) => {
+                return wrong("data.tokens", "is given beside `examples`, which fine-tuning reads");
+            }
+            (Stage::Sft, Some(_)) => {}
+            (_, Some(_)) => {
+                return wrong("data.examples", "is for `sft`; this stage reads a token store, `data.tokens`");
+            }
+            (_, None) if is_empty(&self.data.tokens) => {
+                return wrong("data.tokens", "is missing: it names a token store");
+            }
+            (_, None) => {}
+        }
+        if stage == Stage::Sft && !self.data.mask_documents {
+            return wrong("data.mask_documents", "is false, but examples of a window never see one another");
+        }
+        if stage == Stage::Sft && !self.data.mixture.is_empty() {
+            return wrong("data.mixture", "is about the sources of a token store");
         }
         if self.data.window == 0 {
             return wrong("data.window", "is 0, but a window has at least one prediction");
@@ -364,6 +402,9 @@ impl Settings {
             (Stage::Midtrain, None, _) => {
                 return wrong("from", "is missing: it names the pre-mid checkpoint or the run that made it");
             }
+            (Stage::Sft, None, _) => {
+                return wrong("from", "is missing: it names the checkpoint to fine-tune or the run that made it");
+            }
             _ => {}
         }
         if stage == Stage::Pretrain && self.objective != Objective::Ntp {
@@ -374,6 +415,9 @@ impl Settings {
                 "reference.checkpoint",
                 "is missing: it names the reference, also where its scores are stored",
             );
+        }
+        if stage == Stage::Sft && self.reference.as_ref().is_some_and(|reference| reference.scores.is_some()) {
+            return wrong("reference.scores", "are of a token store: in fine-tuning the reference runs beside the learner");
         }
         self.optimizer.validate()?;
         self.objective.validate(self.reference.is_some())?;

@@ -34,10 +34,11 @@ impl Method for Text {
 
     fn trainer(
         &mut self,
-        learner: Decoder,
+        mut learner: Decoder,
         moments: Moments,
         _resumed: Option<u64>,
     ) -> Result<Trainer, Error> {
+        learner.add_end_tokens(&self.material.stop_tokens()?);
         let settings = &self.settings;
         let reference = reference(self.reference.take(), settings)?;
         self.step = Some(TextStep::new(reference, settings));

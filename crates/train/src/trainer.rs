@@ -18,11 +18,15 @@ pub struct Trainer {
     pub learner: Decoder,
     /// The optimiser's moments.
     pub moments: Moments,
+    /// What the logits are divided by; 1 except where completions were sampled at another temperature.
+    pub temperature: f32,
     optimizer: AdamW,
     /// `(range of the flat buffer, whether it decays)`, neighbours of one kind joined.
     groups: Vec<(std::ops::Range<usize>, bool)>,
     clip_norm: f64,
     gradients: Vec<f32>,
+    /// What the head reads, divided by the temperature: the logits are linear in it.
+    hidden: Vec<f32>,
     d_hidden: Vec<f32>,
     workspace: Workspace,
     scratch: Scratch,
@@ -93,10 +97,12 @@ impl Trainer {
         }
         Ok(Trainer {
             moments,
+            temperature: 1.0,
             optimizer: learning.optimizer.clone(),
             groups,
             clip_norm: learning.clip_norm,
             gradients: vec![0.0; learner.parameters.len()],
+            hidden: Vec::new(),
             d_hidden: vec![0.0; rows * learner.architecture().width],
             workspace: Workspace::new(learner.architecture(), rows, learning.keep()),
             scratch: Scratch::default(),
@@ -116,6 +122,7 @@ impl Trainer {
     /// [`Refusal::Loss`] when an unmasked log-probability is not finite.
     pub fn accumulate(&mut self, batch: &Batch, grain: usize, rule: &mut dyn Rule) -> Result<(), Refusal> {
         let hidden = self.learner.forward(input(batch), &mut self.workspace);
+        let hidden = cooled(hidden, self.temperature, &mut self.hidden);
         let d_hidden = &mut self.d_hidden[..hidden.len()];
         let gradients = head::Gradients {
             hidden: d_hidden,
@@ -133,6 +140,9 @@ impl Trainer {
         );
         if let Some(window) = rule.not_finite {
             return Err(Refusal::Loss(window));
+        }
+        if self.temperature != 1.0 {
+            d_hidden.iter_mut().for_each(|value| *value /= self.temperature);
         }
         self.learner.backward(input(batch), d_hidden, &mut self.workspace, &mut self.gradients);
         Ok(())
@@ -165,6 +175,7 @@ impl Trainer {
     /// The learner's log-probability of every target, `[W, T]`.
     pub fn log_probs(&mut self, batch: &Batch) -> Vec<f32> {
         let hidden = self.learner.forward(input(batch), &mut self.workspace);
+        let hidden = cooled(hidden, self.temperature, &mut self.hidden);
         self.learner
             .head()
             .log_probs(hidden, self.learner.head_parameters(), &batch.targets, &mut self.scratch)
@@ -177,9 +188,19 @@ impl Trainer {
     }
 }
 
+/// `hidden` divided by the temperature, in `buffer` where that changes anything.
+pub(crate) fn cooled<'a>(hidden: &'a [f32], temperature: f32, buffer: &'a mut Vec<f32>) -> &'a [f32] {
+    if temperature == 1.0 {
+        return hidden;
+    }
+    buffer.clear();
+    buffer.extend(hidden.iter().map(|value| value / temperature));
+    buffer
+}
+
 impl Learning<'_> {
     /// What a forward pass keeps for its backward pass.
-    pub(crate) fn keep(&self) -> Keep {
+    pub fn keep(&self) -> Keep {
         if self.recompute { Keep::BlockInputs } else { Keep::Everything }
     }
 }

@@ -139,13 +139,7 @@ struct Onlooker<'a> {
 
 impl Watch for Onlooker<'_> {
     fn stop(&mut self, _: usize, tokens: &[u32]) -> bool {
-        let (Some(tokenizer), Some(longest)) = (self.tokenizer, self.stop.iter().map(String::len).max())
-        else {
-            return false;
-        };
-        // A token is a byte at least, so a text that ends now begins among the last few.
-        let tail = &tokens[tokens.len().saturating_sub(longest + 4)..];
-        tokenizer.decode(tail).is_ok_and(|text| self.stop.iter().any(|stop| text.contains(stop.as_str())))
+        self.tokenizer.is_some_and(|tokenizer| tokenizer.has_reached(tokens, self.stop))
     }
 
     fn advance(&mut self, tokens: usize) {

@@ -4,7 +4,9 @@ pub mod generate;
 pub mod inspect;
 pub mod prepare;
 pub mod quickstart;
+pub mod rl;
 pub mod score;
+pub mod sft;
 pub mod train;
 pub mod train_tokenizer;
 pub mod weights;
@@ -20,6 +22,7 @@ crate::hints!(
     remit_corpus::generate::Error,
     remit_model::Error,
     remit_objective::Error,
+    remit_rl::Error,
     remit_store::Error,
     remit_train::Error,
 );
@@ -51,6 +54,12 @@ fn sources(files: &[PathBuf], text_field: Option<&str>) -> Result<Option<toml::V
         sources.push(source);
     }
     Ok(Some(sources.into_iter().map(toml::Value::Table).collect::<Vec<_>>().into()))
+}
+
+/// Files named on the command line, as a list of a recipe.
+fn paths(files: &[PathBuf]) -> Option<toml::Value> {
+    let path = |path: &PathBuf| toml::Value::from(path.to_string_lossy().into_owned());
+    (!files.is_empty()).then(|| files.iter().map(path).collect::<Vec<_>>().into())
 }
 
 /// The sources of a recipe, for a first look.
@@ -107,7 +116,8 @@ mod tests {
                     "quickstart" => check::<super::quickstart::Settings>(&recipe, section),
                     "tokenizer" => check::<remit_corpus::TrainTokenizer>(&recipe, section),
                     "prepare" => check::<remit_corpus::Prepare>(&recipe, section),
-                    "pretrain" | "midtrain" => check::<remit_train::Settings>(&recipe, section),
+                    "pretrain" | "midtrain" | "sft" => check::<remit_train::Settings>(&recipe, section),
+                    "rl" => check::<remit_rl::Settings>(&recipe, section),
                     "score" => check::<remit_train::ScoreSettings>(&recipe, section),
                     "weights" => check::<remit_objective::Weighting>(&recipe, section),
                     other => panic!("no settings are known for `[{other}]`"),

@@ -9,7 +9,7 @@ use crate::render::{print, units};
 use clap::Args;
 use remit_kernels::matmul::{Matrix, MatrixMut, Precision, Write, matmul};
 use remit_train::metrics::{EvalRecord, StepRecord, StepTiming};
-use remit_train::{Observer, Plan, Settings, Stage, Summary};
+use remit_train::{Material, Observer, Plan, Settings, Stage, Summary};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -55,15 +55,13 @@ pub fn run(arguments: Arguments, stage: Stage, shared: &Shared) -> Result<(), Fa
 /// Runs a plan with progress.
 pub(crate) fn train(plan: Plan, display: Display) -> Result<Summary, Failure> {
     let predictions = plan.predictions() / plan.steps;
-    let mut watch = Watch { display, label: plan.stage.name(), predictions, steps: None };
+    let mut watch = Watch::new(display, plan.stage.name(), predictions);
     let summary = remit_train::run(plan, &mut watch)?;
-    if let Some(steps) = watch.steps {
-        steps.finish();
-    }
+    watch.finish();
     Ok(summary)
 }
 
-fn describe(summary: &Summary) -> String {
+pub(super) fn describe(summary: &Summary) -> String {
     let mut text = String::new();
     for (name, loss) in &summary.held_out {
         text += &format!("held-out {name}: {loss:.4} nats a token\n");
@@ -82,13 +80,17 @@ fn describe(summary: &Summary) -> String {
 }
 
 /// Resolved settings, parameters, tokens, memory, time.
-fn dry_run(plan: &Plan, json: bool) -> Result<(), Failure> {
+pub(super) fn dry_run(plan: &Plan, json: bool) -> Result<(), Failure> {
     let memory = plan.memory();
     let seconds = plan.flops() / (0.8 * speed(plan.settings.precision));
     if json {
         return print_json(&serde_json::json!({
             "settings": plan.settings, "parameters": plan.num_parameters(), "steps": plan.steps,
             "predictions": plan.predictions(), "memory": memory, "memory_total": memory.total(), "seconds": seconds,
+            "examples": match &plan.material {
+                Material::Examples { packed, .. } => Some(packed.summary()),
+                Material::Store(..) => None,
+            },
         }));
     }
     let mut recipe = toml::Table::new();
@@ -109,6 +111,9 @@ fn dry_run(plan: &Plan, json: bool) -> Result<(), Failure> {
         facts.row([part, &units::bytes(bytes)]);
     }
     facts.row(["time, estimated here and now", &units::duration(seconds)]);
+    if let Material::Examples { packed, .. } = &plan.material {
+        facts.row(["examples", &super::sft::packing(packed)]);
+    }
     let mut sources = Table::new(&["source", "windows", "passes"]);
     for source in plan.sources() {
         sources.row([source.name, units::count(source.num_taken), format!("{:.2}", source.passes)]);
@@ -144,11 +149,25 @@ pub(crate) fn speed(precision: Precision) -> f64 {
     best
 }
 
-struct Watch {
+/// Shows a run's progress.
+pub(super) struct Watch {
     display: Display,
     label: &'static str,
+    /// Predictions a step, where all steps have the same.
     predictions: u64,
     steps: Option<Steps>,
+}
+
+impl Watch {
+    pub(super) fn new(display: Display, label: &'static str, predictions: u64) -> Watch {
+        Watch { display, label, predictions, steps: None }
+    }
+
+    pub(super) fn finish(self) {
+        if let Some(steps) = self.steps {
+            steps.finish();
+        }
+    }
 }
 
 impl Observer for Watch {
@@ -156,10 +175,15 @@ impl Observer for Watch {
         self.steps = Some(Steps::start(self.display, self.label, step, steps));
     }
 
-    fn step(&mut self, record: &StepRecord, _: &StepTiming) {
+    fn step(&mut self, record: &StepRecord, timing: &StepTiming) {
         if let Some(steps) = &self.steps {
-            let StepRecord { step, loss, learning_rate, .. } = *record;
-            steps.update(&StepProgress { step, loss, learning_rate, predictions: self.predictions });
+            let StepRecord { step, loss, learning_rate, ref figures, .. } = *record;
+            let reward = figures.get("reward").copied();
+            let predictions = match self.predictions {
+                0 => (timing.tokens_per_second * timing.seconds).round() as u64,
+                predictions => predictions,
+            };
+            steps.update(&StepProgress { step, loss, reward, learning_rate, predictions });
         }
     }
 

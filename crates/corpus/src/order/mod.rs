@@ -33,6 +33,32 @@ pub struct Share {
     pub repeat: Option<f64>,
 }
 
+/// An endless row of `0..len`, shuffled anew on each pass through it. The cursor into it is a position, nothing else.
+#[derive(Clone, Copy, Debug)]
+pub struct Shuffle {
+    len: u64,
+    seed: u64,
+    purpose: &'static str,
+}
+
+impl Shuffle {
+    /// The row of a seed; rows for different purposes are independent of one another.
+    ///
+    /// # Panics
+    /// When there is nothing to shuffle.
+    pub fn new(len: u64, seed: u64, purpose: &'static str) -> Shuffle {
+        assert!(len > 0, "a row of nothing");
+        Shuffle { len, seed, purpose }
+    }
+
+    /// What stands at `position`.
+    pub fn at(&self, position: u64) -> u64 {
+        let Shuffle { len, seed, purpose } = *self;
+        let pass = position / len;
+        Permutation::new(len, Key { seed, purpose, index: 0, pass }).at(position % len)
+    }
+}
+
 /// An endless order of windows. The cursor into it is the number of windows taken so far, nothing else.
 ///
 /// Without weights, an epoch holds every window of each source as often as its `repeat` says (of a fraction, always

@@ -151,6 +151,14 @@ impl Tokenizer {
         self.inner.decode(ids, false).map_err(failed)
     }
 
+    /// Whether the text of `ids` has come to one of `texts` with its last token: where a completion stops.
+    pub fn has_reached(&self, ids: &[u32], texts: &[String]) -> bool {
+        let Some(longest) = texts.iter().map(String::len).max() else { return false };
+        // A token is a byte at least, so a text that ends now begins among the last few.
+        let tail = &ids[ids.len().saturating_sub(longest + 4)..];
+        self.decode(tail).is_ok_and(|text| texts.iter().any(|stop| text.contains(stop.as_str())))
+    }
+
     /// How the vocabulary writes a token (byte-level BPE shows a blank as `Ġ`).
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)

@@ -137,6 +137,11 @@ impl<P> Decoder<P> {
         &self.architecture
     }
 
+    /// Lets generation stop at further tokens: see [`Architecture::add_end_tokens`].
+    pub fn add_end_tokens(&mut self, tokens: &[u32]) {
+        self.architecture.add_end_tokens(tokens);
+    }
+
     /// Where its parameters lie.
     pub fn layout(&self) -> &Layout {
         &self.layout

@@ -1,0 +1,66 @@
+//! `remit sft`.
+
+use super::train::{describe, dry_run, train};
+use crate::args::{Flags, Shared};
+use crate::render::error::Failure;
+use clap::Args;
+use remit_train::{Material, Plan, Settings, Stage};
+use std::path::PathBuf;
+
+/// Flags of the verb.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Rows to learn from: JSONL, JSON or Parquet, with `prompt` and `completion` or with `messages`
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Run directory
+    #[arg(long, value_name = "DIR")]
+    pub run: Option<PathBuf>,
+    /// Checkpoint or run to start from
+    #[arg(long, value_name = "DIR")]
+    pub from: Option<PathBuf>,
+    /// Passes over the rows
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<f64>,
+    /// Chat template: `chatml`, `tulu`, `own` or a Jinja file
+    #[arg(long, value_name = "NAME")]
+    pub template: Option<String>,
+}
+
+/// Runs the verb.
+pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
+    let Arguments { files, run, from, epochs, template } = arguments;
+    let flags = Flags::default()
+        .value("sft.data.examples.files", super::paths(&files))
+        .value("sft.data.examples.template", template)
+        .path("sft.run", run.as_deref())
+        .path("sft.from", from.as_deref())
+        .value("sft.epochs", epochs);
+    let settings = shared.resolve::<Settings>("sft", flags)?;
+    let plan = Plan::new(settings.value, Stage::Sft)?;
+    if shared.dry_run {
+        return dry_run(&plan, shared.json);
+    }
+    if let (Material::Examples { packed, .. }, false) = (&plan.material, shared.quiet) {
+        eprintln!("{}", packing(packed));
+    }
+    let summary = train(plan, shared.display())?;
+    shared.print(|| describe(&summary), &summary)
+}
+
+/// What the rows came to, in one line.
+pub(super) fn packing(packed: &remit_corpus::examples::Packed) -> String {
+    let summary = packed.summary();
+    let dropped = match summary.dropped {
+        0 => String::new(),
+        dropped => format!(", {dropped} left out as too long"),
+    };
+    format!(
+        "{} examples{dropped}; {} tokens in {} windows, {:.1}% full; {} tokens of completions",
+        summary.examples,
+        summary.tokens,
+        summary.windows,
+        100.0 * summary.fill,
+        summary.completion_tokens
+    )
+}

@@ -1,0 +1,291 @@
+//! A run: rollouts and updates, on top of [`remit_train::run`].
+
+use crate::prompts::Prompts;
+use crate::rollout::{RolloutBatch, Sampler};
+use crate::settings::Settings;
+use crate::transcripts;
+use crate::update::{Outcome, Sequence, update};
+use crate::verifiers::Verifiers;
+use crate::Error;
+use remit_corpus::Tokenizer;
+use remit_corpus::examples::Encoder;
+use remit_model::generate::Finish;
+use remit_model::{Architecture, Decoder, Frozen, Keep, Workspace};
+use remit_train::held_out::HeldOutPlan;
+use remit_train::metrics::StepRecord;
+use remit_train::reference::Online;
+use remit_train::{
+    Companions, Frame, Method, Moments, Observer, Progress, Refusal, Start, Summary, Taken, Trainer,
+    locate_checkpoint, open_model,
+};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A run, ready to begin.
+#[derive(Debug)]
+pub struct Plan {
+    /// Its settings.
+    pub settings: Settings,
+    /// The policy to begin with.
+    pub start: PathBuf,
+    /// Its switches.
+    pub architecture: Architecture,
+    /// What is asked.
+    pub prompts: Prompts,
+    /// Predictions a window of an update: the longest prompt with the longest completion.
+    pub window: usize,
+    /// The checkpoint of the KL estimate's reference, if there is a KL term.
+    pub reference: Option<PathBuf>,
+    verifiers: Verifiers,
+    tokenizer: Arc<Tokenizer>,
+    chat_template: Option<String>,
+    held_out: HeldOutPlan,
+}
+
+impl Plan {
+    /// Opens and checks everything that `settings` name.
+    ///
+    /// # Errors
+    /// Settings that make no sense, files that cannot be read, rows that cannot be asked.
+    pub fn new(settings: Settings) -> Result<Plan, Error> {
+        settings.validate()?;
+        let start = locate_checkpoint(&settings.from)?;
+        let architecture = open_model(&start)?;
+        let tokenizer = Tokenizer::of_checkpoint(&start)?;
+        let tokenizer = Arc::new(tokenizer.ok_or_else(|| remit_train::Error::NoTokenizer { checkpoint: start.clone() })?);
+        let encoder = Encoder::new(&settings.prompts, tokenizer.clone())?;
+        let verifiers = Verifiers::new(&settings.verifiers, settings.verifier.as_deref())?;
+        let longest = settings.grpo.max_completion_length;
+        let room = architecture.max_length.saturating_sub(longest);
+        let prompts = Prompts::read(&settings.prompts, &encoder, &verifiers, room, longest)?;
+        let window = prompts.longest() + longest - 1;
+        let reference = match (&settings.reference, settings.grpo.needs_reference()) {
+            (_, false) => None,
+            (Some(path), true) => Some(locate_checkpoint(path)?),
+            (None, true) => Some(start.clone()),
+        };
+        if let Some(reference) = &reference {
+            let vocab = open_model(reference)?.vocab_size;
+            if vocab != architecture.vocab_size {
+                let error = remit_train::Error::VocabulariesDiffer { learner: architecture.vocab_size, reference: vocab };
+                return Err(error.into());
+            }
+        }
+        let held_out =
+            HeldOutPlan::open(&settings.held_out, &start, &architecture, window, settings.micro_batch_windows)?;
+        let chat_template = encoder.chat_template().map(|template| template.source().to_owned());
+        Ok(Plan { settings, start, architecture, prompts, window, reference, verifiers, tokenizer, chat_template, held_out })
+    }
+}
+
+impl Plan {
+    /// Bytes that the run will hold, the files of a large reference left out: parameters, gradients and moments; what
+    /// the passes of an update keep; the caches of the sequences at work.
+    pub fn memory(&self) -> u64 {
+        let (architecture, float) = (&self.architecture, size_of::<f32>() as u64);
+        let parameters = architecture.num_parameters() * float;
+        let rows = self.settings.micro_batch_windows * self.window;
+        let activations = Workspace::bytes(architecture, rows, self.settings.learning().keep());
+        let positions = (self.settings.rollout.batch_size * self.window) as u64;
+        let caches = positions * (architecture.layers * architecture.cache_width()) as u64 * float;
+        let logits = (self.window.max(self.settings.rollout.batch_size) * architecture.vocab_size) as u64 * float;
+        let reference = if self.reference.is_some() {
+            Frozen::frozen_bytes(architecture) + Workspace::bytes(architecture, rows, Keep::Nothing)
+        } else {
+            0
+        };
+        4 * parameters + activations + caches + logits + reference
+    }
+}
+
+/// Runs to the end; the same call again goes on where the last one was stopped, and does nothing when it was not.
+///
+/// # Errors
+/// Whatever stops a run: see [`Error`].
+pub fn run(plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
+    let Plan { settings, start, prompts, window, reference, verifiers, tokenizer, chat_template, held_out, .. } = plan;
+    let frame = Frame {
+        run: settings.run.clone(),
+        settings: toml::Table::try_from(&settings).expect("settings are plain values"),
+        steps: settings.steps,
+        learning_rate: settings.optimizer.learning_rate,
+        schedule: settings.schedule.clone(),
+        start: Start::From(start.clone(), settings.moments),
+        companions: Companions { tokenizer: Some(start), chat_template },
+        checkpoints: settings.checkpoints.clone(),
+        held_out,
+    };
+    let sampler = Sampler::new(&settings, prompts, verifiers, tokenizer);
+    let mut method = Reinforce { settings, sampler, window, reference_checkpoint: reference, reference: None };
+    remit_train::run::run(&frame, &mut method, observer)
+}
+
+/// Rollouts and updates.
+struct Reinforce {
+    settings: Settings,
+    sampler: Sampler,
+    window: usize,
+    reference_checkpoint: Option<PathBuf>,
+    reference: Option<Online>,
+}
+
+impl Method for Reinforce {
+    type Error = Error;
+
+    fn trainer(&mut self, learner: Decoder, moments: Moments, _resumed: Option<u64>) -> Result<Trainer, Error> {
+        let settings = &self.settings;
+        let (rows, temperature) = (settings.micro_batch_windows * self.window, settings.rollout.temperature as f32);
+        if let Some(checkpoint) = &self.reference_checkpoint {
+            let mut model = Decoder::frozen(checkpoint)?;
+            model.precision = settings.precision;
+            let mut online = Online::new(model, rows, self.window)?;
+            online.temperature = temperature;
+            self.reference = Some(online);
+        }
+        let mut trainer = Trainer::new(learner, moments, &settings.learning(), rows, self.window)?;
+        trainer.temperature = temperature;
+        Ok(trainer)
+    }
+
+    fn step(
+        &mut self,
+        trainer: &mut Trainer,
+        progress: &mut Progress,
+        learning_rate: f64,
+        _observer: &mut dyn Observer,
+    ) -> Result<Taken, Error> {
+        let started = Instant::now();
+        let batch = self.sampler.sample(&mut trainer.learner, progress.windows)?;
+        let rollout_seconds = started.elapsed().as_secs_f64();
+        progress.windows += batch.prompts_taken;
+        progress.tokens += batch.rollouts.iter().map(|rollout| rollout.completion.tokens.len() as u64).sum::<u64>();
+        if batch.advantages.iter().all(|&advantage| advantage == 0.0) {
+            progress.idle += 1;
+        } else {
+            progress.idle = 0;
+        }
+        let step = progress.step;
+        if self.settings.transcripts_every > 0 && (step - 1).is_multiple_of(self.settings.transcripts_every) {
+            transcripts::write(&self.settings.run, step, &batch, &self.sampler)?;
+        }
+        if self.settings.patience > 0 && progress.idle >= self.settings.patience {
+            return Err(Error::Stuck { step, idle: progress.idle, reward: batch.mean_reward });
+        }
+        // Without a KL term nothing could move but what the optimiser remembers, and there is no reason to move.
+        let outcomes = if progress.idle > 0 && !self.settings.grpo.needs_reference() {
+            Vec::new()
+        } else {
+            self.updates(trainer, &batch, step, learning_rate)?
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        let record = self.record(progress, learning_rate, &batch, &outcomes);
+        let parts = BTreeMap::from([
+            ("rollout".to_owned(), rollout_seconds),
+            ("update".to_owned(), seconds - rollout_seconds),
+        ]);
+        let tokens = batch.rollouts.iter().map(|rollout| rollout.completion.tokens.len() as u64).sum();
+        Ok(Taken { record, parts, tokens })
+    }
+}
+
+impl Reinforce {
+    /// The optimiser steps on a rollout batch.
+    fn updates(
+        &mut self,
+        trainer: &mut Trainer,
+        batch: &RolloutBatch,
+        step: u64,
+        learning_rate: f64,
+    ) -> Result<Vec<Outcome>, Error> {
+        let Settings { grpo, steps_per_generation, num_iterations, log_prob_tolerance, .. } = &self.settings;
+        let sequences: Vec<Sequence> = batch
+            .rollouts
+            .iter()
+            .zip(&batch.advantages)
+            .map(|(rollout, &advantage)| {
+                let completion = &rollout.completion;
+                let counts = !(grpo.mask_truncated_completions && completion.finish == Finish::Length);
+                let prompt = &self.sampler.prompt(rollout.prompt).tokens;
+                Sequence::new(prompt, &completion.tokens, &completion.log_probs, advantage, counts)
+            })
+            .collect();
+        let groups = sequences.len() / grpo.num_generations;
+        let part = groups.div_ceil(*steps_per_generation) * grpo.num_generations;
+        let mut outcomes = Vec::new();
+        for _ in 0..*num_iterations {
+            for sequences in sequences.chunks(part) {
+                // The first update is made by the very parameters that sampled.
+                let on_policy = outcomes.is_empty();
+                let outcome = update(
+                    trainer,
+                    sequences,
+                    &self.settings,
+                    self.window,
+                    self.reference.as_mut(),
+                    on_policy,
+                    learning_rate,
+                )
+                .map_err(|refusal| match refusal {
+                    Refusal::Loss(_) => Error::NotFinite { step, what: "loss" },
+                    Refusal::Gradient => Error::NotFinite { step, what: "gradient" },
+                    Refusal::Other(error) => error.into(),
+                })?;
+                if on_policy && outcome.gap > *log_prob_tolerance {
+                    return Err(Error::Disagreement { step, gap: outcome.gap, tolerance: *log_prob_tolerance });
+                }
+                outcomes.push(outcome);
+            }
+        }
+        Ok(outcomes)
+    }
+
+    fn record(
+        &self,
+        progress: &Progress,
+        learning_rate: f64,
+        batch: &RolloutBatch,
+        outcomes: &[Outcome],
+    ) -> StepRecord {
+        let mean = |value: fn(&Outcome) -> f64| match outcomes.len() {
+            0 => 0.0,
+            count => outcomes.iter().map(value).sum::<f64>() / count as f64,
+        };
+        let over = |value: &dyn Fn(&crate::rollout::Rollout) -> f64| match batch.rollouts.len() {
+            0 => 0.0,
+            count => batch.rollouts.iter().map(value).sum::<f64>() / count as f64,
+        };
+        let tokens: usize = batch.rollouts.iter().map(|rollout| rollout.completion.tokens.len()).sum();
+        let surprise: f64 =
+            batch.rollouts.iter().flat_map(|rollout| &rollout.completion.log_probs).map(|l| -f64::from(*l)).sum();
+        let mut figures = BTreeMap::new();
+        let mut put = |name: &str, value: f64| figures.insert(name.to_owned(), value);
+        put("reward", batch.mean_reward);
+        put("equal_groups", batch.equal_groups);
+        put("completion_length", over(&|rollout| rollout.completion.tokens.len() as f64));
+        put("truncated", over(&|rollout| f64::from(u8::from(rollout.completion.finish == Finish::Length))));
+        // Mean surprise of what was sampled: where all tokens may be drawn, an unbiased estimate of the entropy.
+        put("entropy", if tokens == 0 { 0.0 } else { surprise / tokens as f64 });
+        put("clip_low", mean(|outcome| outcome.summary.clipped_low));
+        put("clip_high", mean(|outcome| outcome.summary.clipped_high));
+        put("log_prob_gap", outcomes.first().map_or(0.0, |outcome| outcome.gap));
+        if self.settings.grpo.needs_reference() {
+            put("kl", mean(|outcome| outcome.summary.kl));
+        }
+        if self.settings.grpo.dynamic_sampling {
+            put("sampled", batch.num_sampled as f64);
+        }
+        StepRecord {
+            step: progress.step,
+            tokens: progress.tokens,
+            loss: mean(|outcome| outcome.summary.loss),
+            ntp_loss: None,
+            learning_rate,
+            grad_norm: mean(|outcome| outcome.gradient_norm),
+            z_loss: None,
+            weights: None,
+            figures,
+        }
+    }
+}
