@@ -18,7 +18,9 @@ pub struct Window {
     pub mask: Vec<bool>,
     /// `[T]`: the document of each prediction, counted from 0 in every window, never decreasing.
     /// A prediction belongs to the document of the token it is asked for, so the end-of-document token in front of a
-    /// document is the first thing that document's predictions see.
+    /// document is the first thing that document's predictions see. Where each document brings its own first token
+    /// (packed examples), a prediction belongs to the document of the token that it reads: the one from the last token
+    /// of a document to the first of the next is the former's, and is masked out.
     pub documents: Vec<u32>,
 }
 

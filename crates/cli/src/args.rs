@@ -72,6 +72,8 @@ enum Verb {
     Score(commands::score::Arguments),
     /// Train on from the pre-mid checkpoint, with or without token weights from a reference
     Midtrain(commands::train::Arguments),
+    /// Write generated problems with worked solutions
+    Problems(commands::problems::Arguments),
     /// Fine-tune on completions: prompts with completions, or conversations
     Sft(commands::sft::Arguments),
     /// Reinforcement learning with verifiable rewards
@@ -140,6 +142,7 @@ impl Verb {
             Verb::Midtrain(arguments) => {
                 commands::train::run(arguments, remit_train::Stage::Midtrain, shared)
             }
+            Verb::Problems(arguments) => commands::problems::run(arguments, shared),
             Verb::Sft(arguments) => commands::sft::run(arguments, shared),
             Verb::Rl(arguments) => commands::rl::run(arguments, shared),
             Verb::Weights(arguments) => commands::weights::run(arguments, shared),

@@ -182,9 +182,8 @@ fn another_tokenizer() {
     home.copy("other", "model");
     let compared =
         "log-probabilities can be compared token by token only where both models have the same tokenizer";
-    let error = |role: &str| {
-        format!("the {role} `model` has another tokenizer than `tokens`: # instead of #")
-    };
+    let error =
+        |role: &str| format!("the {role} `model` has another tokenizer than `tokens`: # instead of #");
     let prepare = format!("{compared}; prepare the corpus with it");
     check(&home, &format!("{MIDTRAIN} --reference model"), &error("reference"), &prepare);
     check(&home, "score --config recipe.toml --reference model", &error("reference"), &prepare);

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::examples::{Place, RowProblem};
+
 /// An error of the corpus.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -63,6 +65,42 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A path of examples leads to no file.
+    #[error("no file at `{}`", path.display())]
+    NoRowFiles {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The format of a file of examples cannot be told from its name.
+    #[error("cannot tell the format of `{}` from its name", path.display())]
+    UnknownRowFormat {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A row cannot be made an example.
+    #[error("{place}: {problem}")]
+    Row {
+        /// Where it stands.
+        place: Place,
+        /// What is wrong with it.
+        problem: RowProblem,
+    },
+    /// A chat template is missing or wrong.
+    #[error("chat template `{name}`: {message}")]
+    ChatTemplate {
+        /// Its name or path.
+        name: String,
+        /// What is wrong with it.
+        message: String,
+        /// What to do about it.
+        hint: Option<&'static str>,
+    },
+    /// There is no example to train on.
+    #[error("there is no example: {why}")]
+    NoExamples {
+        /// Why there is none.
+        why: String,
+    },
     /// One record cannot be read; `skip_bad_records` counts and skips it instead.
     #[error("{place}: {problem}")]
     BadRecord {
@@ -107,9 +145,11 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
-    /// The `text_field` template cannot be parsed.
-    #[error("text_field `{template}`: {message}")]
+    /// A template that puts fields together cannot be parsed.
+    #[error("{setting} `{template}`: {message}")]
     Template {
+        /// The setting.
+        setting: &'static str,
         /// The template.
         template: String,
         /// What is wrong with it.
@@ -287,6 +327,15 @@ impl Error {
             Error::NoFiles { .. } => {
                 Some("check the path; it may be a file, a directory or a pattern with `*`".into())
             }
+            Error::NoRowFiles { .. } => {
+                Some("check the path in `files`; it may be a file, a directory or a pattern with `*`".into())
+            }
+            Error::UnknownRowFormat { .. } => {
+                Some("examples are read from `.jsonl`, `.json` and `.parquet` files".into())
+            }
+            Error::Row { problem, .. } => problem.hint(),
+            Error::ChatTemplate { hint, .. } => hint.map(str::to_owned),
+            Error::NoExamples { .. } => Some("check `files`, and `too_long` if it is \"drop\"".into()),
             Error::UnknownFormat { .. } => {
                 Some("set the source's `format` to text, jsonl, parquet or tokens".into())
             }
@@ -344,7 +393,7 @@ impl Error {
 }
 
 /// The name most like `wanted`, if one is like it at all.
-fn nearest<'a>(wanted: &str, names: &'a [String]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(wanted: &str, names: &'a [String]) -> Option<&'a str> {
     names
         .iter()
         .map(|name| (strsim::jaro_winkler(&wanted.to_lowercase(), &name.to_lowercase()), name))
@@ -364,7 +413,7 @@ fn field_hint(field: &str, available: &[String]) -> String {
 }
 
 /// `a`, `b` and `c`, in backticks.
-fn list(names: &[String]) -> String {
+pub(crate) fn list(names: &[String]) -> String {
     if names.is_empty() {
         return "none".into();
     }

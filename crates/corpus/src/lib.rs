@@ -2,12 +2,14 @@
 //!
 //! The folder reads in the order of the work: `read` turns files into documents, [`Tokenizer`] documents into ids,
 //! [`prepare()`] writes them as a token store, [`TokenStore`] opens it, [`Windows`] cuts it into training sequences
-//! and [`Order`] says which window comes when. [`generate`] makes corpora of its own, and [`program`] runs the small
+//! and [`Order`] says which window comes when. [`examples`] reads what post-training learns from: rows of prompts,
+//! completions, conversations and preferences. [`generate`] makes corpora of its own, and [`program`] runs the small
 //! programs in them.
 //!
 //! Everything here is a function of its inputs and seeds alone: neither the number of threads nor a kill and restart
 //! changes a byte or a window. The crate knows nothing of models, losses or devices.
 
+pub mod examples;
 pub mod generate;
 pub mod program;
 
@@ -27,5 +29,7 @@ pub use prepare::{InputSummary, Prepare, Summary, prepare};
 pub use progress::Progress;
 pub use read::{Format, Skipped, Source, Split, TokenDtype};
 pub use token_store::{Dtype, Manifest, SourceEntry, TokenStore};
-pub use tokenizer::{Digits, Tokenizer, TrainTokenizer, TrainedTokenizer, train_tokenizer};
+pub use tokenizer::{
+    CHAT_TEMPLATE_FILE, Digits, Tokenizer, TrainTokenizer, TrainedTokenizer, train_tokenizer,
+};
 pub use windows::Windows;

@@ -96,7 +96,8 @@ impl Decoder {
 impl Architecture {
     /// Lets generation stop at further tokens, here and wherever the checkpoint is opened.
     pub fn add_end_tokens(&mut self, tokens: &[u32]) {
-        let missing: Vec<u32> = tokens.iter().copied().filter(|token| !self.end_tokens.contains(token)).collect();
+        let missing: Vec<u32> =
+            tokens.iter().copied().filter(|token| !self.end_tokens.contains(token)).collect();
         if missing.is_empty() {
             return;
         }

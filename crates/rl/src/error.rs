@@ -70,7 +70,9 @@ pub enum Error {
         place: Box<Place>,
     },
     /// A prompt that leaves no room for its completion.
-    #[error("{place}: the prompt has {tokens} tokens, and with {longest} for a completion the model has room for {room}")]
+    #[error(
+        "{place}: the prompt has {tokens} tokens, and with {longest} for a completion the model has room for {room}"
+    )]
     PromptTooLong {
         /// The row.
         place: Box<Place>,

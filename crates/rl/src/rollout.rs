@@ -141,7 +141,11 @@ impl Sampler {
         };
         let mut stop = Stop { tokenizer: &self.tokenizer, texts: &rollout.stop };
         let completions = generate::generate(policy, &requests, &settings, &mut stop)?;
-        prompts.into_iter().zip(completions).map(|(prompt, completion)| self.judge(prompt, completion)).collect()
+        prompts
+            .into_iter()
+            .zip(completions)
+            .map(|(prompt, completion)| self.judge(prompt, completion))
+            .collect()
     }
 
     /// What a completion is worth.

@@ -1,12 +1,12 @@
 //! A run: rollouts and updates, on top of [`remit_train::run`].
 
+use crate::Error;
 use crate::prompts::Prompts;
 use crate::rollout::{RolloutBatch, Sampler};
 use crate::settings::Settings;
 use crate::transcripts;
 use crate::update::{Outcome, Sequence, update};
 use crate::verifiers::Verifiers;
-use crate::Error;
 use remit_corpus::Tokenizer;
 use remit_corpus::examples::Encoder;
 use remit_model::generate::Finish;
@@ -54,7 +54,8 @@ impl Plan {
         let start = locate_checkpoint(&settings.from)?;
         let architecture = open_model(&start)?;
         let tokenizer = Tokenizer::of_checkpoint(&start)?;
-        let tokenizer = Arc::new(tokenizer.ok_or_else(|| remit_train::Error::NoTokenizer { checkpoint: start.clone() })?);
+        let tokenizer =
+            Arc::new(tokenizer.ok_or_else(|| remit_train::Error::NoTokenizer { checkpoint: start.clone() })?);
         let encoder = Encoder::new(&settings.prompts, tokenizer.clone())?;
         let verifiers = Verifiers::new(&settings.verifiers, settings.verifier.as_deref())?;
         let longest = settings.grpo.max_completion_length;
@@ -69,14 +70,33 @@ impl Plan {
         if let Some(reference) = &reference {
             let vocab = open_model(reference)?.vocab_size;
             if vocab != architecture.vocab_size {
-                let error = remit_train::Error::VocabulariesDiffer { learner: architecture.vocab_size, reference: vocab };
+                let error = remit_train::Error::VocabulariesDiffer {
+                    learner: architecture.vocab_size,
+                    reference: vocab,
+                };
                 return Err(error.into());
             }
         }
-        let held_out =
-            HeldOutPlan::open(&settings.held_out, &start, &architecture, window, settings.micro_batch_windows)?;
+        let held_out = HeldOutPlan::open(
+            &settings.held_out,
+            &start,
+            &architecture,
+            window,
+            settings.micro_batch_windows,
+        )?;
         let chat_template = encoder.chat_template().map(|template| template.source().to_owned());
-        Ok(Plan { settings, start, architecture, prompts, window, reference, verifiers, tokenizer, chat_template, held_out })
+        Ok(Plan {
+            settings,
+            start,
+            architecture,
+            prompts,
+            window,
+            reference,
+            verifiers,
+            tokenizer,
+            chat_template,
+            held_out,
+        })
     }
 }
 
@@ -90,7 +110,8 @@ impl Plan {
         let activations = Workspace::bytes(architecture, rows, self.settings.learning().keep());
         let positions = (self.settings.rollout.batch_size * self.window) as u64;
         let caches = positions * (architecture.layers * architecture.cache_width()) as u64 * float;
-        let logits = (self.window.max(self.settings.rollout.batch_size) * architecture.vocab_size) as u64 * float;
+        let logits =
+            (self.window.max(self.settings.rollout.batch_size) * architecture.vocab_size) as u64 * float;
         let reference = if self.reference.is_some() {
             Frozen::frozen_bytes(architecture) + Workspace::bytes(architecture, rows, Keep::Nothing)
         } else {
@@ -105,7 +126,18 @@ impl Plan {
 /// # Errors
 /// Whatever stops a run: see [`Error`].
 pub fn run(plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
-    let Plan { settings, start, prompts, window, reference, verifiers, tokenizer, chat_template, held_out, .. } = plan;
+    let Plan {
+        settings,
+        start,
+        prompts,
+        window,
+        reference,
+        verifiers,
+        tokenizer,
+        chat_template,
+        held_out,
+        ..
+    } = plan;
     let frame = Frame {
         run: settings.run.clone(),
         settings: toml::Table::try_from(&settings).expect("settings are plain values"),
@@ -118,7 +150,8 @@ pub fn run(plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
         held_out,
     };
     let sampler = Sampler::new(&settings, prompts, verifiers, tokenizer);
-    let mut method = Reinforce { settings, sampler, window, reference_checkpoint: reference, reference: None };
+    let mut method =
+        Reinforce { settings, sampler, window, reference_checkpoint: reference, reference: None };
     remit_train::run::run(&frame, &mut method, observer)
 }
 
@@ -134,9 +167,15 @@ struct Reinforce {
 impl Method for Reinforce {
     type Error = Error;
 
-    fn trainer(&mut self, learner: Decoder, moments: Moments, _resumed: Option<u64>) -> Result<Trainer, Error> {
+    fn trainer(
+        &mut self,
+        learner: Decoder,
+        moments: Moments,
+        _resumed: Option<u64>,
+    ) -> Result<Trainer, Error> {
         let settings = &self.settings;
-        let (rows, temperature) = (settings.micro_batch_windows * self.window, settings.rollout.temperature as f32);
+        let (rows, temperature) =
+            (settings.micro_batch_windows * self.window, settings.rollout.temperature as f32);
         if let Some(checkpoint) = &self.reference_checkpoint {
             let mut model = Decoder::frozen(checkpoint)?;
             model.precision = settings.precision;
@@ -160,7 +199,8 @@ impl Method for Reinforce {
         let batch = self.sampler.sample(&mut trainer.learner, progress.windows)?;
         let rollout_seconds = started.elapsed().as_secs_f64();
         progress.windows += batch.prompts_taken;
-        progress.tokens += batch.rollouts.iter().map(|rollout| rollout.completion.tokens.len() as u64).sum::<u64>();
+        progress.tokens +=
+            batch.rollouts.iter().map(|rollout| rollout.completion.tokens.len() as u64).sum::<u64>();
         if batch.advantages.iter().all(|&advantage| advantage == 0.0) {
             progress.idle += 1;
         } else {
@@ -233,7 +273,11 @@ impl Reinforce {
                     Refusal::Other(error) => error.into(),
                 })?;
                 if on_policy && outcome.gap > *log_prob_tolerance {
-                    return Err(Error::Disagreement { step, gap: outcome.gap, tolerance: *log_prob_tolerance });
+                    return Err(Error::Disagreement {
+                        step,
+                        gap: outcome.gap,
+                        tolerance: *log_prob_tolerance,
+                    });
                 }
                 outcomes.push(outcome);
             }
@@ -257,8 +301,12 @@ impl Reinforce {
             count => batch.rollouts.iter().map(value).sum::<f64>() / count as f64,
         };
         let tokens: usize = batch.rollouts.iter().map(|rollout| rollout.completion.tokens.len()).sum();
-        let surprise: f64 =
-            batch.rollouts.iter().flat_map(|rollout| &rollout.completion.log_probs).map(|l| -f64::from(*l)).sum();
+        let surprise: f64 = batch
+            .rollouts
+            .iter()
+            .flat_map(|rollout| &rollout.completion.log_probs)
+            .map(|l| -f64::from(*l))
+            .sum();
         let mut figures = BTreeMap::new();
         let mut put = |name: &str, value: f64| figures.insert(name.to_owned(), value);
         put("reward", batch.mean_reward);

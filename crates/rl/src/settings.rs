@@ -157,9 +157,8 @@ impl Settings {
     /// # Errors
     /// A setting that is missing or makes no sense.
     pub fn validate(&self) -> Result<(), Error> {
-        let wrong = |key: &str, problem: &str| {
-            Err(Error::Setting { key: key.into(), problem: problem.into() })
-        };
+        let wrong =
+            |key: &str, problem: &str| Err(Error::Setting { key: key.into(), problem: problem.into() });
         for (key, path) in [("run", &self.run), ("from", &self.from)] {
             if path.as_os_str().is_empty() {
                 return wrong(key, "is missing");
@@ -178,7 +177,10 @@ impl Settings {
             }
         }
         if self.steps_per_generation > self.rollout.prompts {
-            return wrong("steps_per_generation", "is more than `rollout.prompts`, so some steps would have no group");
+            return wrong(
+                "steps_per_generation",
+                "is more than `rollout.prompts`, so some steps would have no group",
+            );
         }
         if self.rollout.stop.iter().any(String::is_empty) {
             return wrong("rollout.stop", "has an empty text, which is found everywhere");

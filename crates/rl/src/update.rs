@@ -23,7 +23,13 @@ pub struct Sequence {
 impl Sequence {
     /// Of a prompt and a completion with the sampler's log-probabilities. A completion that does not `count` is in
     /// the batch, but none of its tokens is in the loss.
-    pub fn new(prompt: &[u32], completion: &[u32], log_probs: &[f32], advantage: f64, counts: bool) -> Sequence {
+    pub fn new(
+        prompt: &[u32],
+        completion: &[u32],
+        log_probs: &[f32],
+        advantage: f64,
+        counts: bool,
+    ) -> Sequence {
         let given = prompt.len() - 1;
         let mut mask = vec![false; given];
         mask.resize(given + completion.len(), counts);
@@ -88,8 +94,8 @@ pub fn differentiate(
     if moving.is_empty() {
         return Ok((statistics.summary(), gap));
     }
-    let examples = moving.iter().map(|sequence| Ok(sequence.example.clone()));
-    let packed = Packed::pack(examples, window, 0, 0).map_err(remit_train::Error::from)?;
+    let examples = moving.iter().map(|sequence| sequence.example.clone());
+    let packed = Packed::pack(examples, window, 0).map_err(remit_train::Error::from)?;
     let indices: Vec<u64> = (0..packed.len()).collect();
     for indices in indices.chunks(settings.micro_batch_windows) {
         let windows: Vec<_> = indices.iter().map(|&index| packed.window(index)).collect();
@@ -150,7 +156,9 @@ impl Rule for PolicyRule<'_> {
     ) {
         let end = first + log_probs.len();
         let begin = self.placed.partition_point(|placed| placed.rows.start < first);
-        for Placed { rows, sequence } in self.placed[begin..].iter().take_while(|placed| placed.rows.start < end) {
+        for Placed { rows, sequence } in
+            self.placed[begin..].iter().take_while(|placed| placed.rows.start < end)
+        {
             let here = rows.start - first..rows.end - first;
             let (mask, learner) = (&self.mask[rows.clone()], &log_probs[here.clone()]);
             for ((learner, sampler), _) in

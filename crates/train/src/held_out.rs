@@ -1,11 +1,11 @@
 //! Mean loss on text that is not trained on.
 
 use crate::Error;
-use crate::plan::{check_model, cut};
-use crate::settings::HeldOut;
 use crate::metrics::{EvalRecord, MetricsLog};
+use crate::plan::{check_model, cut};
 use crate::resume::Progress;
 use crate::run::Observer;
+use crate::settings::HeldOut;
 use crate::trainer::Trainer;
 use remit_batch::Batch;
 use remit_corpus::{TokenStore, Windows};

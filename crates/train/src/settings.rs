@@ -42,9 +42,7 @@ impl Stage {
                 Schedule { kind: Kind::Constant, warmup_fraction: Some(0.02), ..Schedule::default() }
             }
             Stage::Midtrain => Schedule { kind: Kind::Linear, ..Schedule::default() },
-            Stage::Sft => {
-                Schedule { kind: Kind::Linear, warmup_fraction: Some(0.03), ..Schedule::default() }
-            }
+            Stage::Sft => Schedule { kind: Kind::Linear, warmup_fraction: Some(0.03), ..Schedule::default() },
         }
     }
 }
@@ -352,7 +350,10 @@ impl Settings {
         }
         match (stage, &self.data.examples) {
             (Stage::Sft, None) => {
-                return wrong("data.examples", "is missing: its `files` are rows with prompts and completions");
+                return wrong(
+                    "data.examples",
+                    "is missing: its `files` are rows with prompts and completions",
+                );
             }
             (Stage::Sft, Some(_)) if !is_empty(&self.data.tokens) => {
                 return wrong("data.tokens", "is given beside `examples`, which fine-tuning reads");
@@ -403,7 +404,10 @@ impl Settings {
                 return wrong("from", "is missing: it names the pre-mid checkpoint or the run that made it");
             }
             (Stage::Sft, None, _) => {
-                return wrong("from", "is missing: it names the checkpoint to fine-tune or the run that made it");
+                return wrong(
+                    "from",
+                    "is missing: it names the checkpoint to fine-tune or the run that made it",
+                );
             }
             _ => {}
         }
@@ -416,8 +420,12 @@ impl Settings {
                 "is missing: it names the reference, also where its scores are stored",
             );
         }
-        if stage == Stage::Sft && self.reference.as_ref().is_some_and(|reference| reference.scores.is_some()) {
-            return wrong("reference.scores", "are of a token store: in fine-tuning the reference runs beside the learner");
+        if stage == Stage::Sft && self.reference.as_ref().is_some_and(|reference| reference.scores.is_some())
+        {
+            return wrong(
+                "reference.scores",
+                "are of a token store: in fine-tuning the reference runs beside the learner",
+            );
         }
         self.optimizer.validate()?;
         self.objective.validate(self.reference.is_some())?;

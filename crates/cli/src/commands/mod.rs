@@ -3,6 +3,7 @@
 pub mod generate;
 pub mod inspect;
 pub mod prepare;
+pub mod problems;
 pub mod quickstart;
 pub mod rl;
 pub mod score;

@@ -135,6 +135,36 @@ impl Problems {
     pub fn write_jsonl(&self, path: &Path) -> Result<(), Error> {
         write_jsonl(path, self.documents()?)
     }
+
+    /// Writes the documents cut in two, as JSON lines that post-training reads: `prompt`, `completion` (with the noise
+    /// of the document), `solution` ([`Problem::ground_truth`]), `dataset` (which verifier judges: `micro10`, or
+    /// `micro10_complete` where the answer completes programs) and `family`.
+    ///
+    /// # Errors
+    /// As [`Problems::write_jsonl`].
+    pub fn write_rows(&self, path: &Path) -> Result<(), Error> {
+        write_jsonl(path, self.documents()?.map(ProblemDocument::row))
+    }
+}
+
+/// One problem as post-training reads it.
+#[derive(Serialize)]
+struct ProblemRow {
+    prompt: String,
+    completion: String,
+    solution: String,
+    dataset: &'static str,
+    family: Family,
+}
+
+impl ProblemDocument {
+    fn row(self) -> ProblemRow {
+        let ProblemDocument { text, family, clean: _, problem } = self;
+        let prompt = problem.prompt();
+        let completion = text.strip_prefix(&prompt).expect("a document begins with its prompt").to_owned();
+        let dataset = if problem.checks.is_empty() { "micro10" } else { "micro10_complete" };
+        ProblemRow { prompt, completion, solution: problem.ground_truth(), dataset, family }
+    }
 }
 
 impl Problem {
@@ -352,6 +382,42 @@ A: => 7"
                 "text": document.text, "family": document.family.name(), "clean": document.clean,
             });
             assert_eq!(value, expected);
+        }
+    }
+
+    #[test]
+    fn rows_are_the_documents_cut_behind_the_prompt() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("rows.jsonl");
+        for split in [Split::Train, Split::Test] {
+            let settings = settings(200, Noise { corrupted: 0.3, filler: 0.3 }, split);
+            settings.write_rows(&path).expect("written");
+            let written = std::fs::read_to_string(&path).expect("there");
+            let rows: Vec<serde_json::Value> =
+                written.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+            assert_eq!(rows.len(), 200);
+            let mut num_programs = 0;
+            for (row, document) in rows.iter().zip(documents(&settings)) {
+                let problem = &document.problem;
+                let text = |field: &str| row[field].as_str().expect("text");
+                assert_eq!(format!("{}{}", text("prompt"), text("completion")), document.text);
+                assert_eq!(text("prompt"), problem.prompt());
+                assert!(text("completion").starts_with(' ') && text("completion").ends_with('\n'));
+                assert_eq!(text("family"), problem.family.name());
+                assert_eq!(problem.split(), split);
+                if problem.checks.is_empty() {
+                    assert_eq!((text("dataset"), text("solution")), ("micro10", problem.answer.as_str()));
+                } else {
+                    num_programs += 1;
+                    assert_eq!(text("dataset"), "micro10_complete");
+                    assert_eq!(text("solution").lines().count(), problem.checks.len());
+                }
+                if document.clean {
+                    let answer = final_answer(text("completion")).expect("a document has an answer");
+                    assert!(problem.accepts(answer));
+                }
+            }
+            assert!((1..100).contains(&num_programs), "{num_programs}");
         }
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Windows};
 use interleave::Interleave;
-use permutation::{Key, Permutation};
+pub(crate) use permutation::{Key, Permutation};
 
 /// How sources are mixed, where that differs from what the token store says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

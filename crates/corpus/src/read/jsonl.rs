@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::input::Input;
 use super::pieces::{Piece, cut_all};
@@ -121,17 +121,9 @@ impl Reader for JsonlReader {
 
 fn text_of(line: &[u8], template: &Template) -> Result<String, BadRecord> {
     let line = std::str::from_utf8(line).map_err(|_| BadRecord::InvalidUtf8)?;
-    let value: Value = serde_json::from_str(line).map_err(|error| {
-        // The parser sees one line, so its own line number would only mislead.
-        let message = error.to_string();
-        let message = message.split(" at line ").next().unwrap_or(&message);
-        BadRecord::Json(format!("{message} at column {}", error.column()))
-    })?;
-    let Value::Object(record) = value else {
-        return Err(BadRecord::NotAnObject(kind(&value)));
-    };
+    let record = parse_object(line)?;
     template.fill(|field| match record.get(field) {
-        Some(Value::String(text)) => Ok(text.as_str()),
+        Some(Value::String(text)) => Ok(text.as_str().into()),
         Some(other) => Err(BadRecord::NotAString { field: field.to_owned(), found: kind(other) }),
         None => {
             let mut available: Vec<_> = record.keys().cloned().collect();
@@ -141,7 +133,22 @@ fn text_of(line: &[u8], template: &Template) -> Result<String, BadRecord> {
     })
 }
 
-fn kind(value: &Value) -> &'static str {
+/// The object that one line holds.
+pub(crate) fn parse_object(line: &str) -> Result<Map<String, Value>, BadRecord> {
+    let value: Value = serde_json::from_str(line).map_err(|error| {
+        // The parser sees one line, so its own line number would only mislead.
+        let message = error.to_string();
+        let message = message.split(" at line ").next().unwrap_or(&message);
+        BadRecord::Json(format!("{message} at column {}", error.column()))
+    })?;
+    match value {
+        Value::Object(record) => Ok(record),
+        other => Err(BadRecord::NotAnObject(kind(&other))),
+    }
+}
+
+/// What a value is, with its article.
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

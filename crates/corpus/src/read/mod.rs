@@ -4,19 +4,19 @@
 //! of any size can be tokenized in parallel and the result depends neither on the format nor on how it was read.
 //! Every reader can be opened at a [`Position`] that it gave before and goes on from there as if never closed.
 
-mod input;
-mod jsonl;
+pub(crate) mod input;
+pub(crate) mod jsonl;
 pub(crate) mod parquet;
 mod pieces;
 mod source;
-mod template;
+pub(crate) mod template;
 mod text;
 mod tokens;
 mod units;
 
 pub(crate) use pieces::{Content, Piece};
 pub use source::{Format, Source, Split, TokenDtype};
-pub(crate) use source::{ResolvedFormat, expand};
+pub(crate) use source::{ResolvedFormat, expand, paths_at};
 pub use units::Skipped;
 pub(crate) use units::{Cursor, SourceFiles, UNIT_BYTES, Unit, UnitSettings, Units, find_files, total_bytes};
 

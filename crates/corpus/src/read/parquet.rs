@@ -1,5 +1,6 @@
 //! Columns of strings in Parquet files.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -187,7 +188,7 @@ impl ParquetReader {
         let text = self.template.fill(|field| {
             let column = self.columns.iter().position(|column| column.field == field);
             match &record[column.expect("every field of the template has a column")] {
-                Some(bytes) => bytes.as_utf8().map_err(|_| BadRecord::InvalidUtf8),
+                Some(bytes) => bytes.as_utf8().map(Cow::Borrowed).map_err(|_| BadRecord::InvalidUtf8),
                 None => Err(BadRecord::NotAString { field: field.to_owned(), found: "null" }),
             }
         });

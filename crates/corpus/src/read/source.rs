@@ -125,40 +125,14 @@ pub(crate) fn expand(
     progress: &dyn Progress,
 ) -> Result<Vec<(PathBuf, ResolvedFormat)>, Error> {
     let no_files = || Error::NoFiles { name: source.name.clone(), path: source.path.clone() };
-    let pattern = source.path.to_str().filter(|path| path.contains('*'));
-    // A file may have a star in its name; a pattern is what leads to nothing as it stands.
-    let mut is_directory = false;
-    let mut paths = Vec::new();
-    match (source.path.metadata(), pattern) {
-        (Ok(metadata), _) if metadata.is_dir() => {
-            is_directory = true;
-            walk(&source.path, &mut paths)?;
-        }
-        (Ok(_), _) => paths.push(source.path.clone()),
-        (Err(_), Some(pattern)) => {
-            let matches = glob::glob(pattern).map_err(|error| Error::Setting {
-                setting: format!("source `{}`: path", source.name),
-                wanted: "a file, a directory or a pattern with `*`",
-                found: format!("`{pattern}` ({error})"),
-            })?;
-            for path in matches {
-                let path = path.map_err(|error| Error::io("read", error.path(), io_copy(error.error())))?;
-                if path.is_file() {
-                    paths.push(path);
-                }
-            }
-        }
-        (Err(cause), None) if cause.kind() == std::io::ErrorKind::NotFound => return Err(no_files()),
-        (Err(cause), None) => return Err(Error::io("read", &source.path, cause)),
-    }
-    paths.sort();
-
+    let paths = paths_at(&source.path, || format!("source `{}`: path", source.name))?;
+    // In a directory, other files (a licence, a readme) may lie beside the data.
+    let is_directory = source.path.is_dir();
     let mut files = Vec::new();
     let mut num_unknown = 0;
     for path in paths {
         match resolve(source.format, &path) {
             Some(format) => files.push((path, format)),
-            // In a directory, other files (a licence, a readme) may lie beside the data.
             None if is_directory => num_unknown += 1,
             None => return Err(Error::UnknownFormat { name: source.name.clone(), path }),
         }
@@ -171,6 +145,34 @@ pub(crate) fn expand(
         ));
     }
     if files.is_empty() { Err(no_files()) } else { Ok(files) }
+}
+
+/// The files at `path`, sorted: itself, all below a directory, or all that match a pattern. None where there is none.
+pub(crate) fn paths_at(path: &Path, setting: impl Fn() -> String) -> Result<Vec<PathBuf>, Error> {
+    let pattern = path.to_str().filter(|path| path.contains('*'));
+    let mut paths = Vec::new();
+    // A file may have a star in its name; a pattern is what leads to nothing as it stands.
+    match (path.metadata(), pattern) {
+        (Ok(metadata), _) if metadata.is_dir() => walk(path, &mut paths)?,
+        (Ok(_), _) => paths.push(path.to_owned()),
+        (Err(_), Some(pattern)) => {
+            let matches = glob::glob(pattern).map_err(|error| Error::Setting {
+                setting: setting(),
+                wanted: "a file, a directory or a pattern with `*`",
+                found: format!("`{pattern}` ({error})"),
+            })?;
+            for path in matches {
+                let path = path.map_err(|error| Error::io("read", error.path(), io_copy(error.error())))?;
+                if path.is_file() {
+                    paths.push(path);
+                }
+            }
+        }
+        (Err(cause), None) if cause.kind() == std::io::ErrorKind::NotFound => {}
+        (Err(cause), None) => return Err(Error::io("read", path, cause)),
+    }
+    paths.sort();
+    Ok(paths)
 }
 
 fn resolve(format: Format, path: &Path) -> Option<ResolvedFormat> {

@@ -1,5 +1,7 @@
 //! The text of a record: one field, or several put together.
 
+use std::borrow::Cow;
+
 use crate::Error;
 
 /// A parsed `text_field`.
@@ -17,7 +19,12 @@ enum Part {
 impl Template {
     /// Without braces, the whole is the name of one field. In a template, `{{` and `}}` stand for braces.
     pub fn parse(template: &str) -> Result<Template, Error> {
-        let wrong = |message| Error::Template { template: template.to_owned(), message };
+        Template::parse_as("text_field", template)
+    }
+
+    /// The same for another setting, which errors name.
+    pub fn parse_as(setting: &'static str, template: &str) -> Result<Template, Error> {
+        let wrong = |message| Error::Template { setting, template: template.to_owned(), message };
         if template.is_empty() {
             return Err(wrong("it is empty"));
         }
@@ -76,8 +83,16 @@ impl Template {
         fields
     }
 
+    /// The field, where there is nothing but one.
+    pub fn single_field(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [Part::Field(field)] => Some(field),
+            _ => None,
+        }
+    }
+
     /// The text, given each field's value. A record whose fields are all empty has no text, whatever stands between.
-    pub fn fill<'a, E>(&self, value: impl Fn(&str) -> Result<&'a str, E>) -> Result<String, E> {
+    pub fn fill<'a, E>(&self, value: impl Fn(&str) -> Result<Cow<'a, str>, E>) -> Result<String, E> {
         let mut text = String::new();
         let mut is_empty = true;
         for part in &self.parts {
@@ -86,7 +101,7 @@ impl Template {
                 Part::Field(field) => {
                     let value = value(field)?;
                     is_empty &= value.is_empty();
-                    text.push_str(value);
+                    text.push_str(&value);
                 }
             }
         }
@@ -100,7 +115,7 @@ mod tests {
 
     fn fill(template: &str) -> String {
         let template = Template::parse(template).unwrap();
-        template.fill(|field| Ok::<_, ()>(if field == "a" { "1" } else { "2" })).unwrap()
+        template.fill(|field| Ok::<_, ()>(if field == "a" { "1".into() } else { "2".into() })).unwrap()
     }
 
     #[test]
@@ -109,6 +124,8 @@ mod tests {
         assert_eq!(fill("{a}\n{b b}"), "1\n2");
         assert_eq!(fill("<{{{a}}}>{a}."), "<{1}>1.");
         assert_eq!(Template::parse("{x}{y}{x}").unwrap().fields(), ["x", "y"]);
+        let single = |template| Template::parse(template).unwrap().single_field().map(str::to_owned);
+        assert_eq!((single("{x}"), single("x"), single(" {x}")), (Some("x".into()), Some("x".into()), None));
     }
 
     #[test]

@@ -18,6 +18,8 @@ use fast::Fast;
 pub(crate) const TOKENIZER_FILE: &str = "tokenizer.json";
 /// The name of the file beside it that names the special tokens.
 pub(crate) const CONFIG_FILE: &str = "tokenizer_config.json";
+/// The name of the file beside it with the template of conversations.
+pub const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
 
 /// Names that models give the token at the end of a document, tried when no `tokenizer_config.json` says.
 const USUAL_EOS: [&str; 8] = [
@@ -43,6 +45,7 @@ pub struct Tokenizer {
     path: PathBuf,
     json: Vec<u8>,
     config: Option<Vec<u8>>,
+    chat_template: Option<String>,
     hash: String,
     vocab_size: u32,
     eos: Option<u32>,
@@ -50,8 +53,8 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Opens a `tokenizer.json`, or the one in a directory, and the `tokenizer_config.json` beside it if there is
-    /// one.
+    /// Opens a `tokenizer.json`, or the one in a directory, and the `tokenizer_config.json` and `chat_template.jinja`
+    /// beside it if there are any.
     ///
     /// # Errors
     /// When the file is missing or is no tokenizer, or when `tokenizer_config.json` is not JSON or names an `eos` or
@@ -65,7 +68,14 @@ impl Tokenizer {
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => None,
             Err(cause) => return Err(Error::io("read", &config_path, cause)),
         };
-        Tokenizer::new(path, json, config)
+        let template_path = path.with_file_name(CHAT_TEMPLATE_FILE);
+        let chat_template = match std::fs::read_to_string(&template_path) {
+            Ok(source) => Some(source),
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => None,
+            Err(cause) => return Err(Error::io("read", &template_path, cause)),
+        };
+        let tokenizer = Tokenizer::new(path, json, config)?;
+        Ok(Tokenizer { chat_template: chat_template.or(tokenizer.chat_template), ..tokenizer })
     }
 
     /// A tokenizer from the bytes of its files.
@@ -112,7 +122,8 @@ impl Tokenizer {
         let (eos, bos) = (special("eos_token", &USUAL_EOS)?, special("bos_token", &USUAL_BOS)?);
         let hash = blake3::hash(&json).to_hex().to_string();
         let fast = Fast::new(&json, &inner);
-        Ok(Tokenizer { inner, fast, path, json, config, hash, vocab_size, eos, bos })
+        let chat_template = chat_template_of(&settings["chat_template"]);
+        Ok(Tokenizer { inner, fast, path, json, config, chat_template, hash, vocab_size, eos, bos })
     }
 
     /// The tokenizer of a checkpoint directory, if it has one.
@@ -124,13 +135,22 @@ impl Tokenizer {
         if path.is_file() { Tokenizer::open(&path).map(Some) } else { Ok(None) }
     }
 
-    /// The ids of `text` as a document begins in training: behind an end token, where the tokenizer has one.
+    /// The token that documents begin with in training: the beginning token, or else the end token, which stands in
+    /// front of every document in a corpus.
+    pub fn start(&self) -> Option<u32> {
+        self.bos.or(self.eos)
+    }
+
+    /// The ids of `text` as a document begins in training: behind [`start`](Tokenizer::start), where the tokenizer has
+    /// one and the text does not spell it out itself.
     ///
     /// # Errors
     /// As [`encode`](Tokenizer::encode).
     pub fn encode_document(&self, text: &str) -> Result<Vec<u32>, Error> {
-        let mut ids: Vec<u32> = self.eos().into_iter().collect();
-        ids.extend(self.encode(text)?);
+        let mut ids = self.encode(text)?;
+        if let Some(start) = self.start().filter(|start| ids.first() != Some(start)) {
+            ids.insert(0, start);
+        }
         Ok(ids)
     }
 
@@ -185,6 +205,12 @@ impl Tokenizer {
         self.bos
     }
 
+    /// The Jinja template of conversations that came with it: `chat_template.jinja`, or the one that
+    /// `tokenizer_config.json` has (of several, the `default`).
+    pub fn chat_template(&self) -> Option<&str> {
+        self.chat_template.as_deref()
+    }
+
     /// blake3 of the bytes of `tokenizer.json`, in hexadecimal.
     pub fn hash(&self) -> &str {
         &self.hash
@@ -204,6 +230,15 @@ impl Tokenizer {
     pub fn config(&self) -> Option<&[u8]> {
         self.config.as_deref()
     }
+}
+
+/// A template, or a list of named ones.
+fn chat_template_of(value: &Value) -> Option<String> {
+    let template = match value {
+        Value::Array(named) => &named.iter().find(|one| one["name"] == "default")?["template"],
+        one => one,
+    };
+    template.as_str().map(str::to_owned)
 }
 
 fn failed(error: tokenizers::Error) -> Error {

@@ -1,0 +1,431 @@
+//! Chat templates: conversations to text, as `transformers` renders them, with the parts that the model writes.
+//!
+//! Jinja with `trim_blocks`, `lstrip_blocks`, loop controls, Python's methods, printing and `tojson`,
+//! `raise_exception` and `strftime_now`. The last is always 26 July 2024, the day that Llama's templates name where
+//! they cannot ask: a row must not become another one each day.
+//!
+//! What the model writes stands between `{% generation %}` and `{% endgeneration %}`, the end of its turn included. A
+//! template without these marks is rendered message by message: where the conversation up to an assistant's message,
+//! with the generation prompt, is a beginning of the conversation with that message, what is added is what the model
+//! writes, up to and with its last end token. Where it is not, or where more messages change what was there before, the
+//! row is an error.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Value, ValueKind};
+use minijinja::{AutoEscape, Environment, ErrorKind};
+use regex::Regex;
+
+use super::problem::RowProblem;
+use super::python;
+use super::rows::Row;
+use crate::{Error, Tokenizer};
+
+const CHATML: &str = include_str!("chatml.jinja");
+const TULU: &str = include_str!("tulu.jinja");
+
+/// The name by which the environment knows the one template.
+const NAME: &str = "chat";
+/// Stand in the rendered text where marks begin and end: code points that Unicode keeps for such uses.
+const BEGIN: char = '\u{FDD0}';
+/// See [`BEGIN`].
+const END: char = '\u{FDD1}';
+
+/// A chat template, ready to render.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    name: String,
+    source: String,
+    environment: Environment<'static>,
+    has_marks: bool,
+    bos: Option<String>,
+    eos: Option<String>,
+}
+
+/// Messages, and what else a template may ask for.
+#[derive(Clone, Debug)]
+pub struct Conversation {
+    /// Objects with a `role`, mostly with `content`.
+    pub messages: Vec<Value>,
+    /// By the names that templates know: `tools`, and what else the row says.
+    pub variables: BTreeMap<String, Value>,
+}
+
+/// A conversation as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// The text.
+    pub text: String,
+    /// What the assistant says in it, in order and apart from each other.
+    pub spans: Vec<Span>,
+}
+
+/// What the assistant says in a rendered conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Where, in bytes.
+    pub range: Range<usize>,
+    /// Whether the model learns to write it; otherwise it is part of what is given.
+    pub counts: bool,
+}
+
+impl Conversation {
+    /// Messages of a row, with its `tools`, its `documents` and whatever its `chat_template_kwargs` set.
+    pub(super) fn of_row(row: &Row, messages: Vec<Value>) -> Conversation {
+        let mut variables = BTreeMap::new();
+        for name in ["tools", "documents"] {
+            if row.fields.contains_key(name) {
+                variables.insert(name.to_owned(), ordered(row, name));
+            }
+        }
+        if row.fields.get("chat_template_kwargs").is_some_and(|value| value.is_object()) {
+            let options = ordered(row, "chat_template_kwargs");
+            for name in options.try_iter().into_iter().flatten() {
+                variables.insert(name.to_string(), options.get_item(&name).unwrap_or_default());
+            }
+        }
+        Conversation { messages, variables }
+    }
+
+    /// The first `count` messages.
+    fn up_to(&self, count: usize) -> Conversation {
+        Conversation { messages: self.messages[..count].to_vec(), variables: self.variables.clone() }
+    }
+}
+
+impl Rendered {
+    /// The text cut at the ends of all spans, each part with whether the model learns to write it.
+    pub fn parts(&self) -> Vec<(&str, bool)> {
+        let mut parts = Vec::new();
+        let mut end = 0;
+        for span in &self.spans {
+            parts.push((&self.text[end..span.range.start], false));
+            parts.push((&self.text[span.range.clone()], span.counts));
+            end = span.range.end;
+        }
+        parts.push((&self.text[end..], false));
+        parts.retain(|(part, _)| !part.is_empty());
+        parts
+    }
+}
+
+impl ChatTemplate {
+    /// The template that a setting names: `chatml`, `tulu`, `own` (the one that came with the tokenizer), or a file.
+    ///
+    /// # Errors
+    /// When there is none, it is malformed, or it needs tokens that the tokenizer lacks.
+    pub fn named(name: &str, tokenizer: &Tokenizer) -> Result<ChatTemplate, Error> {
+        match name {
+            "chatml" => ChatTemplate::chatml(tokenizer),
+            "tulu" => ChatTemplate::new("tulu", TULU, tokenizer),
+            "own" => ChatTemplate::own(tokenizer),
+            path => {
+                let source = std::fs::read_to_string(path).map_err(|cause| Error::ChatTemplate {
+                    name: path.to_owned(),
+                    message: format!("cannot read it as a file: {cause}"),
+                    hint: Some("set `template` to chatml, tulu, own or the path of a Jinja file"),
+                })?;
+                ChatTemplate::new(path, &source, tokenizer)
+            }
+        }
+    }
+
+    /// The template that came with the tokenizer.
+    ///
+    /// # Errors
+    /// When none did, or it is malformed.
+    pub fn own(tokenizer: &Tokenizer) -> Result<ChatTemplate, Error> {
+        match tokenizer.chat_template() {
+            Some(source) => ChatTemplate::new("own", source, tokenizer),
+            None => Err(Error::ChatTemplate {
+                name: "own".into(),
+                message: format!("none came with the tokenizer `{}`", tokenizer.path().display()),
+                hint: Some("set `template` to tulu, which any tokenizer can write, chatml or a file"),
+            }),
+        }
+    }
+
+    fn chatml(tokenizer: &Tokenizer) -> Result<ChatTemplate, Error> {
+        for token in ["<|im_start|>", "<|im_end|>"] {
+            let is_single =
+                tokenizer.id(token).is_some_and(|id| tokenizer.encode(token).is_ok_and(|ids| ids == [id]));
+            if !is_single {
+                return Err(Error::ChatTemplate {
+                    name: "chatml".into(),
+                    message: format!("the tokenizer has no token `{token}`"),
+                    hint: Some("set `template` to tulu, which any tokenizer can write"),
+                });
+            }
+        }
+        ChatTemplate::new("chatml", CHATML, tokenizer)
+    }
+
+    /// A template from its source; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// When it is malformed.
+    pub fn new(name: &str, source: &str, tokenizer: &Tokenizer) -> Result<ChatTemplate, Error> {
+        let token = |id: Option<u32>| id.and_then(|id| tokenizer.token(id));
+        ChatTemplate::with_tokens(name, source, token(tokenizer.bos()), token(tokenizer.eos()))
+    }
+
+    /// The same with the texts of the tokens at the beginning and the end.
+    ///
+    /// # Errors
+    /// When it is malformed.
+    pub fn with_tokens(
+        name: &str,
+        source: &str,
+        bos: Option<String>,
+        eos: Option<String>,
+    ) -> Result<ChatTemplate, Error> {
+        let (marked, has_marks) = mark(source);
+        let mut environment = environment();
+        environment.add_template_owned(NAME, marked).map_err(|error| Error::ChatTemplate {
+            name: name.to_owned(),
+            message: told(&error),
+            hint: None,
+        })?;
+        let source = source.to_owned();
+        Ok(ChatTemplate { name: name.to_owned(), source, environment, has_marks, bos, eos })
+    }
+
+    /// What errors call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The source, as it is written beside a checkpoint.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The text of a conversation. With `add_generation_prompt` the assistant's next turn is opened. Spans are known
+    /// where the template has marks, and all of them count.
+    ///
+    /// # Errors
+    /// When the template refuses the conversation or fails.
+    pub fn render(
+        &self,
+        conversation: &Conversation,
+        add_generation_prompt: bool,
+    ) -> Result<Rendered, RowProblem> {
+        let Conversation { messages, variables } = conversation;
+        if self.has_marks
+            && let Some(code) =
+                [BEGIN, END].into_iter().find(|&mark| has_character(messages, variables, mark))
+        {
+            return Err(RowProblem::ReservedCharacter { code: code.into() });
+        }
+        // As in `transformers`, these two are there and none where nothing is said.
+        let mut context: BTreeMap<&str, Value> =
+            ["tools", "documents"].into_iter().map(|name| (name, Value::from(()))).collect();
+        let tokens = [("bos_token", &self.bos), ("eos_token", &self.eos)];
+        context.extend(tokens.into_iter().filter_map(|(name, token)| Some((name, token.as_deref()?.into()))));
+        context.extend(variables.iter().map(|(name, value)| (name.as_str(), value.clone())));
+        context.insert("messages", Value::from(messages.clone()));
+        context.insert("add_generation_prompt", add_generation_prompt.into());
+        let template = self.environment.get_template(NAME).expect("the template was added");
+        let text = template.render(Value::from(context)).map_err(|error| self.failed(&error))?;
+        Ok(split(&text))
+    }
+
+    /// The text of a conversation, with what the assistant says from message `given` on as the spans that count.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render); when there is nothing to count; when a template without marks does not tell.
+    pub fn turns(&self, conversation: &Conversation, given: usize) -> Result<Rendered, RowProblem> {
+        let messages = &conversation.messages;
+        if !messages[given..].iter().any(is_assistant) {
+            let mut roles: Vec<String> = messages[given..].iter().map(role).collect();
+            roles.sort();
+            roles.dedup();
+            return Err(RowProblem::NoAssistant { roles });
+        }
+        let mut rendered = self.render(conversation, false)?;
+        if !self.has_marks {
+            rendered.spans = self.spans_by_prefix(conversation, given, &rendered.text)?;
+        } else if messages[..given].iter().any(is_assistant) {
+            let num_given = self.render(&conversation.up_to(given), false)?.spans.len();
+            rendered.spans.iter_mut().take(num_given).for_each(|span| span.counts = false);
+        }
+        Ok(rendered)
+    }
+
+    /// What ends the assistant's turn, if the template tells.
+    pub(super) fn turn_end(&self) -> Option<String> {
+        const ANSWER: &str = "Yes.";
+        let messages = vec![message("user", "Is it?".into()), message("assistant", ANSWER.into())];
+        let conversation = Conversation { messages, variables: BTreeMap::new() };
+        let rendered = self.turns(&conversation, 1).ok()?;
+        let written = &rendered.text[rendered.spans.last()?.range.clone()];
+        let (_, end) = written.rsplit_once(ANSWER)?;
+        Some(end.trim().to_owned()).filter(|end| !end.is_empty())
+    }
+
+    /// What each assistant's message from `given` on adds to the text of those before it.
+    fn spans_by_prefix(
+        &self,
+        conversation: &Conversation,
+        given: usize,
+        text: &str,
+    ) -> Result<Vec<Span>, RowProblem> {
+        let mut spans = Vec::new();
+        for (i, message) in conversation.messages.iter().enumerate().skip(given) {
+            if !is_assistant(message) {
+                continue;
+            }
+            let before = self.render(&conversation.up_to(i), true)?.text;
+            let after = self.render(&conversation.up_to(i + 1), false)?.text;
+            self.check_prefix(&before, &after, || {
+                format!("up to message {} with the prompt for the next", i)
+            })?;
+            self.check_prefix(&after, text, || format!("up to message {}", i + 1))?;
+            let mut range = before.len()..after.len();
+            // Nothing is ever generated behind the end token.
+            if let Some(eos) = &self.eos
+                && let Some(at) = after[range.clone()].rfind(eos.as_str())
+            {
+                range.end = range.start + at + eos.len();
+            }
+            spans.push(Span { range, counts: true });
+        }
+        Ok(spans)
+    }
+
+    fn check_prefix(&self, short: &str, long: &str, what: impl Fn() -> String) -> Result<(), RowProblem> {
+        if long.starts_with(short) {
+            return Ok(());
+        }
+        let common = short.chars().zip(long.chars()).take_while(|(a, b)| a == b).count();
+        let rest =
+            |text: &str| text.chars().skip(common).take(24).collect::<String>().escape_debug().to_string();
+        Err(RowProblem::NotAPrefix {
+            template: self.name.clone(),
+            what: what(),
+            here: rest(short),
+            there: rest(long),
+        })
+    }
+
+    fn failed(&self, error: &minijinja::Error) -> RowProblem {
+        RowProblem::Render { template: self.name.clone(), message: told(error) }
+    }
+}
+
+/// The messages of a field.
+pub(super) fn messages(row: &Row, field: &str) -> Result<Vec<Value>, RowProblem> {
+    let wrong = |why: String| RowProblem::NotMessages { place: format!("`{field}`"), why };
+    let messages: Vec<Value> = ordered(row, field).try_iter().into_iter().flatten().collect();
+    for (i, message) in messages.iter().enumerate() {
+        if message.kind() != ValueKind::Map {
+            return Err(wrong(format!("item {} is {}, not an object", i + 1, message.kind())));
+        }
+        if message.get_attr("role").ok().and_then(|role| role.as_str().map(drop)).is_none() {
+            return Err(wrong(format!("message {} has no `role`", i + 1)));
+        }
+    }
+    Ok(messages)
+}
+
+/// A message of text.
+pub(super) fn message(role: &str, content: String) -> Value {
+    Value::from_iter([("role", role.to_owned()), ("content", content)])
+}
+
+pub(super) fn is_assistant(message: &Value) -> bool {
+    role(message) == "assistant"
+}
+
+fn role(message: &Value) -> String {
+    message.get_attr("role").unwrap_or_default().to_string()
+}
+
+/// The value of a field with the order of keys that it was written in.
+fn ordered(row: &Row, field: &str) -> Value {
+    let record: Value = serde_json::from_str(row.json()).expect("it was read as JSON before");
+    let get = |value: Value, name: &str| value.get_attr(name).unwrap_or_default();
+    match get(record.clone(), field) {
+        value if value.is_undefined() => field.split('.').fold(record, get),
+        value => value,
+    }
+}
+
+/// The environment that `transformers` renders in.
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.expect("the delimiters are the usual ones"));
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_formatter(|out, _, value| Ok(out.write_str(&python::str(value))?));
+    environment.add_filter("tojson", python::tojson);
+    environment.add_filter("string", |value: &Value| python::str(value));
+    // In Python, text and mappings are sequences of a kind too.
+    let is_sequence =
+        |value: &Value| matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map);
+    environment.add_test("sequence", is_sequence);
+    environment
+        .add_test("iterable", move |value: &Value| is_sequence(value) || value.kind() == ValueKind::Iterable);
+    environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
+        Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+    });
+    environment.add_function("strftime_now", |format: String| {
+        python::fixed_day(&format).ok_or_else(|| {
+            let message = format!("strftime_now(\"{format}\") asks for more than a date");
+            minijinja::Error::new(ErrorKind::InvalidOperation, message)
+        })
+    });
+    environment
+}
+
+/// The source with its generation marks rewritten to what prints [`BEGIN`] and [`END`], and whether it has any. The
+/// dashes of a mark stay where they are, each on the outer side, and the body stays a scope of its own.
+fn mark(source: &str) -> (String, bool) {
+    let marks = Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}").expect("a good expression");
+    let mut has_marks = false;
+    let marked = marks.replace_all(source, |found: &regex::Captures| {
+        has_marks = true;
+        let (before, after) = (&found[1], &found[3]);
+        if found.get(2).is_none() {
+            format!("{{%{before} with %}}{{{{ '{BEGIN}' }}}}{{% if true {after}%}}")
+        } else {
+            format!("{{%{before} endif %}}{{{{ '{END}' }}}}{{% endwith {after}%}}")
+        }
+    });
+    (marked.into_owned(), has_marks)
+}
+
+/// Takes the marks out of a rendered text.
+fn split(marked: &str) -> Rendered {
+    let mut rendered = Rendered { text: String::with_capacity(marked.len()), spans: Vec::new() };
+    let mut begin = None;
+    for c in marked.chars() {
+        match c {
+            BEGIN => begin = begin.or(Some(rendered.text.len())),
+            END => {
+                if let Some(begin) = begin.take() {
+                    rendered.spans.push(Span { range: begin..rendered.text.len(), counts: true });
+                }
+            }
+            c => rendered.text.push(c),
+        }
+    }
+    rendered
+}
+
+fn has_character(messages: &[Value], variables: &BTreeMap<String, Value>, character: char) -> bool {
+    let json = serde_json::to_string(&(messages, variables)).expect("it came from JSON");
+    json.contains(character)
+}
+
+/// What the renderer says, without the name of the template, which it does not know.
+fn told(error: &minijinja::Error) -> String {
+    let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    match error.line() {
+        Some(line) => format!("{what} (line {line})"),
+        None => what,
+    }
+}
