@@ -1,5 +1,6 @@
 //! One verb a file.
 
+pub mod eval;
 pub mod generate;
 pub mod inspect;
 pub mod prepare;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 crate::hints!(
     remit_corpus::Error,
     remit_corpus::generate::Error,
+    remit_eval::Error,
     remit_model::Error,
     remit_objective::Error,
     remit_store::Error,
@@ -109,6 +111,7 @@ mod tests {
                     "prepare" => check::<remit_corpus::Prepare>(&recipe, section),
                     "pretrain" | "midtrain" => check::<remit_train::Settings>(&recipe, section),
                     "score" => check::<remit_train::ScoreSettings>(&recipe, section),
+                    "eval" => check::<remit_eval::Settings>(&recipe, section),
                     "weights" => check::<remit_objective::Weighting>(&recipe, section),
                     other => panic!("no settings are known for `[{other}]`"),
                 }
