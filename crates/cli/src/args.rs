@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The tables a recipe may have, in the order of the pipeline.
-pub const SECTIONS: [&str; 9] =
-    ["quickstart", "tokenizer", "prepare", "pretrain", "score", "midtrain", "sft", "rl", "weights"];
+pub const SECTIONS: [&str; 10] =
+    ["quickstart", "tokenizer", "prepare", "pretrain", "score", "midtrain", "sft", "rl", "eval", "weights"];
 
 /// More than any machine has use for; starting a hundred thousand takes longer than anyone waits.
 const MAX_THREADS: usize = 1024;
@@ -82,6 +82,8 @@ enum Verb {
     Weights(commands::weights::Arguments),
     /// What a checkpoint is, and what training it would take
     Inspect(commands::inspect::Arguments),
+    /// Accuracy, pass@k and likelihood on micro10, GSM8K and SVAMP
+    Eval(commands::eval::Arguments),
     /// Continue a prompt
     Generate(commands::generate::Arguments),
 }
@@ -147,6 +149,7 @@ impl Verb {
             Verb::Rl(arguments) => commands::rl::run(arguments, shared),
             Verb::Weights(arguments) => commands::weights::run(arguments, shared),
             Verb::Inspect(arguments) => commands::inspect::run(arguments, shared),
+            Verb::Eval(arguments) => commands::eval::run(arguments, shared),
             Verb::Generate(arguments) => commands::generate::run(arguments, shared),
         }
     }

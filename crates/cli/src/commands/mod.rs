@@ -1,5 +1,6 @@
 //! One verb a file.
 
+pub mod eval;
 pub mod generate;
 pub mod inspect;
 pub mod prepare;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 crate::hints!(
     remit_corpus::Error,
     remit_corpus::generate::Error,
+    remit_eval::Error,
     remit_model::Error,
     remit_objective::Error,
     remit_rl::Error,
@@ -120,6 +122,7 @@ mod tests {
                     "pretrain" | "midtrain" | "sft" => check::<remit_train::Settings>(&recipe, section),
                     "rl" => check::<remit_rl::Settings>(&recipe, section),
                     "score" => check::<remit_train::ScoreSettings>(&recipe, section),
+                    "eval" => check::<remit_eval::Settings>(&recipe, section),
                     "weights" => check::<remit_objective::Weighting>(&recipe, section),
                     other => panic!("no settings are known for `[{other}]`"),
                 }

@@ -9,10 +9,12 @@ mod bootstrap;
 mod mean;
 mod paired;
 mod pass_at_k;
+mod ratio;
 mod student;
 
 pub use bootstrap::{Bootstrap, bootstrap_mean};
 pub use mean::Mean;
 pub use paired::{Interval, Paired, paired};
 pub use pass_at_k::{mean_pass_at_k, pass_at_k};
+pub use ratio::ratio;
 pub use student::{student_cdf, student_quantile};

@@ -1,0 +1,314 @@
+//! The figures of an evaluation, in the shape of lm-evaluation-harness's `results.json`.
+//!
+//! ```text
+//! results   task or group -> { alias, "exact_match,none": .., "exact_match_stderr,none": .., "pass@4,none": .., "nll,none": .. }
+//! ```
+//!
+//! What follows the comma is the filter that found the answers. A standard error that cannot be told is `"N/A"`, as
+//! there. What that program does not have is kept under `config` or beside its keys, never under another meaning.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::metrics::{Mean, pass_at_k, ratio};
+use crate::suite::{Answers, Suite};
+use crate::tasks::Task;
+use crate::{Error, Filter};
+
+/// The name of the results file in its directory.
+pub const RESULTS: &str = "results.json";
+
+/// The content of `results.json`. Everything but `date` and the times is a function of settings, model and questions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// Figures of tasks and groups; see [`Results::figures`].
+    pub results: BTreeMap<String, Map<String, Value>>,
+    /// The same of groups alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<String, Map<String, Value>>,
+    /// The tasks of each group; a task without one has an entry of its own without members.
+    pub group_subtasks: BTreeMap<String, Vec<String>>,
+    /// How each task was asked.
+    pub configs: BTreeMap<String, Value>,
+    /// Version of each task.
+    pub versions: BTreeMap<String, u32>,
+    /// Solved examples of each task.
+    #[serde(rename = "n-shot")]
+    pub num_shots: BTreeMap<String, usize>,
+    /// Which way is better, by task and metric.
+    pub higher_is_better: BTreeMap<String, BTreeMap<String, bool>>,
+    /// Questions there are and questions asked.
+    #[serde(rename = "n-samples")]
+    pub num_samples: BTreeMap<String, Counts>,
+    /// The settings, and what they came to: `model_hash`, `settings` and so on.
+    pub config: Map<String, Value>,
+    /// What was asked, prompts, solutions and right answers, hashed.
+    pub task_hashes: BTreeMap<String, String>,
+    /// When it began, in seconds since 1970.
+    pub date: f64,
+    /// Seconds it took, as text, as there.
+    pub total_evaluation_time_seconds: String,
+}
+
+/// Questions of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// There are.
+    pub original: usize,
+    /// Were asked.
+    pub effective: usize,
+}
+
+/// One number of one task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    /// `exact_match`, `pass@4`, `nll`.
+    pub metric: String,
+    /// The filter that found the answers; `none` where there is no choice.
+    pub filter: String,
+    /// The value with its standard error.
+    pub mean: Mean,
+}
+
+/// One line of the log of answers.
+#[derive(Debug, Serialize)]
+pub(crate) struct Sample<'a> {
+    doc_id: usize,
+    doc: &'a Value,
+    prompt: &'a str,
+    target: &'a str,
+    /// One greedy answer.
+    resps: [[&'a str; 1]; 1],
+    filtered_resps: [String; 1],
+    filter: &'static str,
+    metrics: Vec<String>,
+    exact_match: f64,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    samples: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    samples_exact_match: Vec<f64>,
+    /// Of the whole solution, in nats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nll: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nll_tokens: Option<usize>,
+}
+
+impl Results {
+    /// The figures of a task or group; none for an unknown name.
+    pub fn figures(&self, name: &str) -> Vec<Figure> {
+        let Some(entries) = self.results.get(name) else { return Vec::new() };
+        let count = self.num_samples.get(name).map_or(0, |counts| counts.effective);
+        let figure = |(key, value): (&String, &Value)| {
+            let (metric, filter) = key.split_once(',')?;
+            let mean = value.as_f64().filter(|_| !metric.ends_with("_stderr"))?;
+            let standard_error = entries.get(&format!("{metric}_stderr,{filter}")).and_then(Value::as_f64);
+            let mean = Mean { mean, standard_error, count };
+            Some(Figure { metric: metric.to_owned(), filter: filter.to_owned(), mean })
+        };
+        entries.iter().filter_map(figure).collect()
+    }
+
+    /// One figure, such as `exact_match,none` of `micro10`.
+    pub fn figure(&self, name: &str, metric: &str, filter: &str) -> Option<Mean> {
+        let figures = self.figures(name).into_iter();
+        figures
+            .filter(|figure| figure.metric == metric && figure.filter == filter)
+            .map(|figure| figure.mean)
+            .next()
+    }
+}
+
+/// Reads a results file.
+///
+/// # Errors
+/// [`Error::Io`], and [`Error::NotResults`] for something else.
+pub fn read_results(path: &Path) -> Result<Results, Error> {
+    let bytes =
+        std::fs::read(path).map_err(|cause| Error::Io { action: "read", path: path.to_owned(), cause })?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Error::NotResults { path: path.to_owned(), problem: error.to_string() })
+}
+
+/// The results of `answers`, without date and times.
+pub(crate) fn results(suite: &Suite, answers: &[Vec<Answers>], config: Map<String, Value>) -> Results {
+    let mut results = Results {
+        results: BTreeMap::new(),
+        groups: BTreeMap::new(),
+        group_subtasks: BTreeMap::new(),
+        configs: BTreeMap::new(),
+        versions: BTreeMap::new(),
+        num_shots: BTreeMap::new(),
+        higher_is_better: BTreeMap::new(),
+        num_samples: BTreeMap::new(),
+        config,
+        task_hashes: task_hashes(suite),
+        date: 0.0,
+        total_evaluation_time_seconds: String::new(),
+    };
+    let mut groups: BTreeMap<&str, Vec<Vec<Figure>>> = BTreeMap::new();
+    let ks = suite.settings.ks();
+    for (task, answers) in suite.tasks.iter().zip(answers) {
+        let figures = figures(task, answers, &ks);
+        let counts = Counts { original: task.num_available, effective: task.questions.len() };
+        results.enter(&task.name, &task.alias, task.version, &figures, counts);
+        results.num_shots.insert(task.name.clone(), task.shots);
+        results.configs.insert(task.name.clone(), configuration(task));
+        match task.group {
+            Some(group) => {
+                results.group_subtasks.entry(group.to_owned()).or_default().push(task.name.clone());
+                groups.entry(group).or_default().push(figures);
+            }
+            None => {
+                results.group_subtasks.insert(task.name.clone(), Vec::new());
+            }
+        }
+    }
+    for (group, tasks) in groups {
+        let figures = mean_figures(&tasks);
+        let members = suite.tasks.iter().filter(|task| task.group == Some(group));
+        let counts = members.fold(Counts { original: 0, effective: 0 }, |sum, task| Counts {
+            original: sum.original + task.num_available,
+            effective: sum.effective + task.questions.len(),
+        });
+        results.enter(group, group, 1, &figures, counts);
+        results.groups.insert(group.to_owned(), results.results[group].clone());
+    }
+    results
+}
+
+impl Results {
+    fn enter(&mut self, name: &str, alias: &str, version: u32, figures: &[Figure], counts: Counts) {
+        let mut entries = Map::from_iter([("alias".to_owned(), json!(alias))]);
+        let mut better = BTreeMap::new();
+        for Figure { metric, filter, mean } in figures {
+            let error = mean.standard_error.map_or(json!("N/A"), |error| json!(error));
+            entries.insert(format!("{metric},{filter}"), json!(mean.mean));
+            entries.insert(format!("{metric}_stderr,{filter}"), error);
+            better.insert(metric.clone(), metric != "nll");
+        }
+        self.results.insert(name.to_owned(), entries);
+        self.higher_is_better.insert(name.to_owned(), better);
+        self.versions.insert(name.to_owned(), version);
+        self.num_samples.insert(name.to_owned(), counts);
+    }
+}
+
+/// The figures of a task.
+fn figures(task: &Task, answers: &[Answers], ks: &[u64]) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    let mut add = |metric: String, filter: &str, mean| {
+        figures.push(Figure { metric, filter: filter.to_owned(), mean });
+    };
+    for &filter in task.filters {
+        let judged: Vec<Judged> = task
+            .questions
+            .iter()
+            .zip(answers)
+            .map(|(question, answers)| judge(question, answers, filter))
+            .collect();
+        let greedy: Vec<f64> = judged.iter().map(|judged| judged.greedy).collect();
+        add("exact_match".to_owned(), filter.name(), Mean::of(&greedy));
+        for &k in ks {
+            let estimate = |judged: &Judged| {
+                let correct = judged.samples.iter().filter(|&&right| right == 1.0).count();
+                pass_at_k(judged.samples.len() as u64, correct as u64, k)
+            };
+            let estimates: Vec<f64> = judged.iter().map(estimate).collect();
+            add(format!("pass@{k}"), filter.name(), Mean::of(&estimates));
+        }
+    }
+    let solutions: Vec<(f64, f64)> = answers
+        .iter()
+        .filter(|answers| !answers.solution.is_empty())
+        .map(|answers| (nll(answers), answers.solution.len() as f64))
+        .collect();
+    if !solutions.is_empty() {
+        add("nll".to_owned(), "none", ratio(&solutions));
+    }
+    figures
+}
+
+/// The figures of a group: of each, the mean over its tasks.
+fn mean_figures(tasks: &[Vec<Figure>]) -> Vec<Figure> {
+    let Some(first) = tasks.first() else { return Vec::new() };
+    let of = |place: usize| -> Vec<Mean> { tasks.iter().map(|figures| figures[place].mean).collect() };
+    let figures = first.iter().enumerate();
+    figures.map(|(place, figure)| Figure { mean: Mean::of_strata(&of(place)), ..figure.clone() }).collect()
+}
+
+/// Which answers to a question are right: 1 or 0.
+struct Judged {
+    answer: String,
+    greedy: f64,
+    samples: Vec<f64>,
+}
+
+fn judge(question: &crate::Question, answers: &Answers, filter: Filter) -> Judged {
+    let right = |answer: &str| if question.judge.accepts(answer) { 1.0 } else { 0.0 };
+    let answer = filter.answer(&answers.greedy);
+    let samples = answers.samples.iter().map(|sample| right(&filter.answer(sample))).collect();
+    Judged { greedy: right(&answer), answer, samples }
+}
+
+/// Of the whole solution, in nats.
+fn nll(answers: &Answers) -> f64 {
+    -answers.solution.iter().map(|&log_prob| f64::from(log_prob)).sum::<f64>()
+}
+
+/// The log of a task: a line for every question and filter.
+pub(crate) fn samples<'a>(task: &'a Task, answers: &'a [Answers]) -> impl Iterator<Item = Sample<'a>> {
+    let pairs = task.questions.iter().zip(answers);
+    pairs.flat_map(move |(question, answers)| {
+        task.filters.iter().map(move |&filter| {
+            let judged = judge(question, answers, filter);
+            let has_solution = !answers.solution.is_empty();
+            Sample {
+                doc_id: question.id,
+                doc: &question.document,
+                prompt: &question.prompt,
+                target: &question.target,
+                resps: [[&answers.greedy]],
+                filtered_resps: [judged.answer],
+                filter: filter.name(),
+                metrics: vec!["exact_match".to_owned()],
+                exact_match: judged.greedy,
+                samples: &answers.samples,
+                samples_exact_match: judged.samples,
+                nll: has_solution.then(|| nll(answers)),
+                nll_tokens: has_solution.then_some(answers.solution.len()),
+            }
+        })
+    })
+}
+
+fn configuration(task: &Task) -> Value {
+    json!({
+        "task": task.name,
+        "output_type": "generate_until",
+        "num_fewshot": task.shots,
+        "generation_kwargs": { "until": task.stop, "do_sample": false, "max_gen_toks": task.max_new_tokens },
+        "filter_list": task.filters.iter().map(|filter| json!({ "name": filter.name() })).collect::<Vec<_>>(),
+        "metadata": { "version": task.version },
+    })
+}
+
+/// What decides the figures of each task apart from the model and how it is asked.
+pub(crate) fn task_hashes(suite: &Suite) -> BTreeMap<String, String> {
+    let hash = |task: &Task| {
+        let mut hasher = blake3::Hasher::new();
+        for question in &task.questions {
+            let solution = question.solution.as_ref().map_or("", |solution| &solution.text);
+            for text in [&question.prompt, &question.target, solution] {
+                // Lengths keep the texts apart.
+                hasher.update(&(text.len() as u64).to_le_bytes());
+                hasher.update(text.as_bytes());
+            }
+        }
+        hasher.finalize().to_hex().to_string()
+    };
+    suite.tasks.iter().map(|task| (task.name.clone(), hash(task))).collect()
+}

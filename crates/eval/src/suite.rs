@@ -1,0 +1,241 @@
+//! The questions of an evaluation, put to a model.
+//!
+//! A prompt begins as a document does in training, behind an end token. Prompt and solution are encoded separately, as
+//! generation would see them. What becomes of a question depends on its prompt, its task's settings and its own seeds
+//! only: not on the questions beside it, nor on `batch_size`.
+
+use remit_corpus::Tokenizer;
+use remit_model::generate::{Completion, Finish, Request, Sampling, Watch, generate};
+use remit_model::{Decoder, Storage};
+
+use crate::likelihood::{Sequence, log_probs};
+use crate::tasks::{Question, Task, tasks};
+use crate::{Error, Settings};
+
+/// Questions with their tokens.
+#[derive(Debug)]
+pub struct Suite {
+    /// How they are asked.
+    pub settings: Settings,
+    /// The questions.
+    pub tasks: Vec<Task>,
+    /// Their tokens, in the order of tasks and their questions.
+    encoded: Vec<Encoded>,
+}
+
+/// One question as tokens.
+#[derive(Debug)]
+struct Encoded {
+    task: usize,
+    question: usize,
+    prompt: Vec<u32>,
+    /// Empty without a solution.
+    solution: Vec<u32>,
+}
+
+/// What a model made of one question.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answers {
+    /// The text after the prompt when the likeliest token is taken always, cut before a stop text or end token.
+    pub greedy: String,
+    /// The texts of the samples.
+    pub samples: Vec<String>,
+    /// The log-probability of each token of the reference solution; empty where there is none or it was not asked for.
+    pub solution: Vec<f32>,
+}
+
+/// Someone who looks on. `()` does not.
+pub trait Observer {
+    /// So many sequences are to come: greedy answers, samples and solutions.
+    fn begin(&mut self, _sequences: u64) {}
+
+    /// So many more sequences are done, and so many more tokens.
+    fn advance(&mut self, _sequences: u64, _tokens: u64) {}
+}
+
+impl Observer for () {}
+
+impl Suite {
+    /// Reads and encodes the questions that the settings name.
+    ///
+    /// # Errors
+    /// Settings that make no sense; files of questions that are missing or cannot be used.
+    pub fn new(settings: &Settings, tokenizer: &Tokenizer) -> Result<Suite, Error> {
+        settings.validate()?;
+        let tasks = tasks(settings)?;
+        let mut encoded = Vec::new();
+        for (index, task) in tasks.iter().enumerate() {
+            for (question, Question { prompt, solution, .. }) in task.questions.iter().enumerate() {
+                let prompt = tokenizer.encode_document(prompt)?;
+                let mut ids = Vec::new();
+                if let Some(solution) = solution.as_ref().filter(|_| settings.nll) {
+                    ids = tokenizer.encode(&solution.text)?;
+                    ids.extend(tokenizer.eos().filter(|_| solution.ends));
+                }
+                encoded.push(Encoded { task: index, question, prompt, solution: ids });
+            }
+        }
+        Ok(Suite { settings: settings.clone(), tasks, encoded })
+    }
+
+    /// Questions in all.
+    pub fn num_questions(&self) -> usize {
+        self.encoded.len()
+    }
+
+    /// Tokens of the longest prompt.
+    pub fn longest_prompt(&self) -> usize {
+        self.encoded.iter().map(|encoded| encoded.prompt.len()).max().unwrap_or(0)
+    }
+
+    /// Sequences that will be made or read.
+    pub fn num_sequences(&self) -> usize {
+        let solutions = self.encoded.iter().filter(|encoded| !encoded.solution.is_empty()).count();
+        self.num_questions() * (1 + self.settings.samples) + solutions
+    }
+
+    /// Whether every question leaves a model of `max_length` positions room for an answer and for its solution.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] for the first that does not.
+    pub fn check_length(&self, max_length: usize) -> Result<(), Error> {
+        for Encoded { task, question, prompt, solution } in &self.encoded {
+            let task = &self.tasks[*task];
+            // The last token of a solution is asked for, not read.
+            let solution = solution.len().saturating_sub(1);
+            for (more, what) in [(task.max_new_tokens, "an answer"), (solution, "its solution")] {
+                if prompt.len() + more > max_length {
+                    let (task, id) = (task.name.clone(), task.questions[*question].id);
+                    return Err(Error::TooLong { task, id, prompt: prompt.len(), more, what, max_length });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts all questions to a model; answers by task and question.
+    ///
+    /// # Errors
+    /// [`Suite::check_length`], ids beyond the model's vocabulary, numbers that are not finite.
+    pub fn ask<P: Storage>(
+        &self,
+        decoder: &mut Decoder<P>,
+        tokenizer: &Tokenizer,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Vec<Answers>>, Error> {
+        self.check_length(decoder.architecture().max_length)?;
+        observer.begin(self.num_sequences() as u64);
+        let samples = self.settings.samples;
+        let solutions = self.solutions(decoder, observer)?;
+        let greedy = self.continuations(decoder, tokenizer, Sampling::Greedy, 1, observer)?;
+        let sampled = self.continuations(decoder, tokenizer, self.settings.sampling(), samples, observer)?;
+        let mut answers: Vec<Vec<Answers>> = self.tasks.iter().map(|_| Vec::new()).collect();
+        let mut sampled = sampled.into_iter();
+        for ((encoded, greedy), solution) in self.encoded.iter().zip(greedy).zip(solutions) {
+            let samples = sampled.by_ref().take(samples).collect();
+            answers[encoded.task].push(Answers { greedy, samples, solution });
+        }
+        Ok(answers)
+    }
+
+    /// The log-probabilities of the solutions, question by question.
+    fn solutions<P: Storage>(
+        &self,
+        decoder: &mut Decoder<P>,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        let sequences: Vec<Sequence> = self
+            .encoded
+            .iter()
+            .map(|encoded| Sequence { prompt: &encoded.prompt, completion: &encoded.solution })
+            .collect();
+        let advance = &mut |sequences, tokens| observer.advance(sequences, tokens);
+        let solutions = log_probs(decoder, &sequences, advance)?;
+        let bad = solutions.iter().position(|solution| solution.iter().any(|log_prob| !log_prob.is_finite()));
+        if let Some(Encoded { task, question, .. }) = bad.map(|index| &self.encoded[index]) {
+            let task = &self.tasks[*task];
+            return Err(Error::NotFinite { task: task.name.clone(), id: task.questions[*question].id });
+        }
+        Ok(solutions)
+    }
+
+    /// The texts of `count` continuations of every prompt, those of one prompt together.
+    fn continuations<P: Storage>(
+        &self,
+        decoder: &mut Decoder<P>,
+        tokenizer: &Tokenizer,
+        sampling: Sampling,
+        count: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<String>, Error> {
+        let requests: Vec<Request> = self
+            .encoded
+            .iter()
+            .flat_map(|encoded| (0..count).map(move |sample| (encoded, sample)))
+            .map(|(encoded, sample)| Request {
+                prompt: encoded.prompt.clone(),
+                seed: self.sample_seed(encoded, sample),
+                max_new_tokens: self.tasks[encoded.task].max_new_tokens,
+            })
+            .collect();
+        let stop = |request: usize| self.tasks[self.encoded[request / count].task].stop;
+        let settings = remit_model::generate::Settings {
+            batch_size: self.settings.batch_size,
+            ..remit_model::generate::Settings::new(sampling)
+        };
+        let mut onlooker = Onlooker { tokenizer, stop: &stop, observer };
+        let completions = generate(decoder, &requests, &settings, &mut onlooker)?;
+        let texts = completions.iter().enumerate();
+        texts.map(|(request, completion)| text(completion, tokenizer, stop(request))).collect()
+    }
+
+    /// The seed of one sample of one question.
+    fn sample_seed(&self, encoded: &Encoded, sample: usize) -> u64 {
+        let task = &self.tasks[encoded.task];
+        let id = task.questions[encoded.question].id;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.settings.seed.to_le_bytes());
+        hasher.update(&(id as u64).to_le_bytes());
+        hasher.update(&(sample as u64).to_le_bytes());
+        hasher.update(task.name.as_bytes());
+        let hash = hasher.finalize();
+        u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("eight bytes"))
+    }
+}
+
+/// The text of a completion, without its end token and what begins with a stop text.
+fn text(completion: &Completion, tokenizer: &Tokenizer, stop: &[&str]) -> Result<String, Error> {
+    let tokens = &completion.tokens[..];
+    let ended = completion.finish == Finish::End || tokens.last().copied() == tokenizer.eos();
+    let mut text = tokenizer.decode(&tokens[..tokens.len() - usize::from(ended)])?;
+    let end = stop.iter().filter_map(|stop| text.find(stop)).min();
+    text.truncate(end.unwrap_or(text.len()));
+    Ok(text)
+}
+
+/// Ends answers, and passes on how far they are.
+struct Onlooker<'a> {
+    tokenizer: &'a Tokenizer,
+    /// The stop texts of a request.
+    stop: &'a dyn Fn(usize) -> &'static [&'static str],
+    observer: &'a mut dyn Observer,
+}
+
+impl Watch for Onlooker<'_> {
+    fn stop(&mut self, request: usize, tokens: &[u32]) -> bool {
+        let stop = (self.stop)(request);
+        let longest = stop.iter().map(|stop| stop.len()).max().unwrap_or(0);
+        // A token is a byte at least, so a text that ends now begins among the last few.
+        let tail = &tokens[tokens.len().saturating_sub(longest + 4)..];
+        tokens.last().copied() == self.tokenizer.eos()
+            || self.tokenizer.decode(tail).is_ok_and(|text| stop.iter().any(|stop| text.contains(stop)))
+    }
+
+    fn advance(&mut self, tokens: usize) {
+        self.observer.advance(0, tokens as u64);
+    }
+
+    fn finish(&mut self, _: usize, _: &Completion) {
+        self.observer.advance(1, 0);
+    }
+}

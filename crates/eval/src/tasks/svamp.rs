@@ -1,0 +1,58 @@
+//! SVAMP: short stories with one operation, whose answer is a number.
+//!
+//! A question is `Body` and `Question` with a blank between them, asked and judged as GSM8K's. There is no worked
+//! solution to measure a likelihood of.
+
+use serde_json::Value;
+
+use super::rows::{Row, read};
+use super::{Question, Task, gsm8k};
+use crate::answers::Judge;
+use crate::{Error, Settings};
+
+pub(super) fn task(settings: &Settings) -> Result<Task, Error> {
+    let path = settings.paths.svamp.as_deref().ok_or(Error::NoPath { task: "svamp" })?;
+    let examples = gsm8k::examples(settings.shots.svamp.as_ref())?;
+    let rows = read(path)?.into_iter().enumerate();
+    let questions = rows.map(|(id, row)| {
+        let number = number(&row)?;
+        let question = format!("{} {}", row.text("Body")?.trim(), row.text("Question")?.trim());
+        Ok(Question {
+            id,
+            prompt: format!("{examples}{}", gsm8k::prompt(&question)),
+            target: number.clone(),
+            solution: None,
+            judge: Judge::Number(number),
+            document: row.value,
+        })
+    });
+    let questions = questions.collect::<Result<Vec<Question>, Error>>()?;
+    Ok(Task {
+        name: "svamp".to_owned(),
+        alias: "svamp".to_owned(),
+        group: None,
+        version: 1,
+        shots: settings.shots.svamp.as_ref().map_or(0, |shots| shots.count),
+        num_available: questions.len(),
+        max_new_tokens: 256,
+        stop: gsm8k::STOP,
+        filters: gsm8k::FILTERS,
+        questions,
+    })
+}
+
+/// The answer as people write it: `51.0` is 51.
+fn number(row: &Row) -> Result<String, Error> {
+    match row.value.get("Answer") {
+        Some(Value::Number(number)) => {
+            let value = number.as_f64().ok_or_else(|| row.wrong(format!("`Answer` is {number}")))?;
+            Ok(value.to_string())
+        }
+        Some(Value::String(text)) if text.trim().parse::<f64>().is_ok_and(f64::is_finite) => {
+            let value: f64 = text.trim().parse().expect("it has just been read");
+            Ok(value.to_string())
+        }
+        Some(other) => Err(row.wrong(format!("`Answer` is {other}, not a number"))),
+        None => Err(row.wrong("no field `Answer`")),
+    }
+}
