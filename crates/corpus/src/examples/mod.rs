@@ -268,7 +268,7 @@ impl Encoder {
             }
             Side::Messages(messages) => messages,
         };
-        let conversation = Conversation::of_row(row, messages);
+        let conversation = Conversation::with_messages(row, messages);
         let rendered = self.chat(row)?.render(&conversation, true).map_err(|problem| row.error(problem))?;
         Ok(self.encode_parts(&rendered)?.0)
     }
@@ -356,8 +356,7 @@ impl Encoder {
         if self.prompt_is_set || !row.get(&self.messages).is_some_and(|value| value.is_array()) {
             return Ok(None);
         }
-        let messages = template::messages(row, &self.messages).map_err(|problem| row.error(problem))?;
-        Ok(Some(Conversation::of_row(row, messages)))
+        Conversation::of_row(row, &self.messages).map(Some)
     }
 
     /// The prompt of a row with a completion: one of `completion`, `chosen` and `rejected`, as `part` says.
@@ -368,8 +367,9 @@ impl Encoder {
         {
             return Err(row.error(RowProblem::Empty { part }));
         }
-        let chat =
-            |messages, given| Ok(Draft::Chat { conversation: Conversation::of_row(row, messages), given });
+        let chat = |messages, given| {
+            Ok(Draft::Chat { conversation: Conversation::with_messages(row, messages), given })
+        };
         let prompt = match self.side(row, &self.prompt) {
             // A conversation that the assistant does not begin has its prompt in itself.
             Err(error) => match completion {

@@ -28,6 +28,8 @@ const TULU: &str = include_str!("tulu.jinja");
 
 /// The name by which the environment knows the one template.
 const NAME: &str = "chat";
+/// The names of an assistant's reasoning, the first of which goes before the others.
+const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 /// Stand in the rendered text where marks begin and end: code points that Unicode keeps for such uses.
 const BEGIN: char = '\u{FDD0}';
 /// See [`BEGIN`].
@@ -72,8 +74,18 @@ pub struct Span {
 }
 
 impl Conversation {
-    /// Messages of a row, with its `tools`, its `documents` and whatever its `chat_template_kwargs` set.
-    pub(super) fn of_row(row: &Row, messages: Vec<Value>) -> Conversation {
+    /// The messages of a field of a row, with the row's `tools`, its `documents` and whatever its
+    /// `chat_template_kwargs` set.
+    ///
+    /// # Errors
+    /// With file and line, when the field is no list of messages.
+    pub fn of_row(row: &Row, field: &str) -> Result<Conversation, Error> {
+        let messages = messages(row, field).map_err(|problem| row.error(problem))?;
+        Ok(Conversation::with_messages(row, messages))
+    }
+
+    /// The same for messages that the row says in another way.
+    pub(super) fn with_messages(row: &Row, messages: Vec<Value>) -> Conversation {
         let mut variables = BTreeMap::new();
         for name in ["tools", "documents"] {
             if row.fields.contains_key(name) {
@@ -315,7 +327,8 @@ impl ChatTemplate {
     }
 }
 
-/// The messages of a field.
+/// The messages of a field, as `transformers` hands them to templates: without the fields that are null, and with the
+/// reasoning under each name that templates know it by.
 pub(super) fn messages(row: &Row, field: &str) -> Result<Vec<Value>, RowProblem> {
     let wrong = |why: String| RowProblem::NotMessages { place: format!("`{field}`"), why };
     let messages: Vec<Value> = ordered(row, field).try_iter().into_iter().flatten().collect();
@@ -327,12 +340,31 @@ pub(super) fn messages(row: &Row, field: &str) -> Result<Vec<Value>, RowProblem>
             return Err(wrong(format!("message {} has no `role`", i + 1)));
         }
     }
-    Ok(messages)
+    Ok(messages.iter().map(normalized).collect())
+}
+
+fn normalized(message: &Value) -> Value {
+    let mut fields: Vec<(Value, Value)> = Vec::new();
+    for key in message.try_iter().into_iter().flatten() {
+        let value = message.get_item(&key).unwrap_or_default();
+        if !value.is_none() {
+            fields.push((key, value));
+        }
+    }
+    let get = |name: &str| fields.iter().find(|(key, _)| key.as_str() == Some(name)).map(|(_, value)| value);
+    if let Some(reasoning) = REASONING.into_iter().find_map(get).cloned() {
+        if get("thinking").is_none() {
+            fields.insert(0, ("thinking".into(), reasoning.clone()));
+        }
+        fields.retain(|(key, _)| key.as_str() != Some("reasoning_content"));
+        fields.push(("reasoning_content".into(), reasoning));
+    }
+    Value::from_pairs(fields)
 }
 
 /// A message of text.
 pub(super) fn message(role: &str, content: String) -> Value {
-    Value::from_iter([("role", role.to_owned()), ("content", content)])
+    Value::from_pairs([("role", role.to_owned()), ("content", content)])
 }
 
 pub(super) fn is_assistant(message: &Value) -> bool {
@@ -406,8 +438,13 @@ fn split(marked: &str) -> Rendered {
         match c {
             BEGIN => begin = begin.or(Some(rendered.text.len())),
             END => {
-                if let Some(begin) = begin.take() {
-                    rendered.spans.push(Span { range: begin..rendered.text.len(), counts: true });
+                let end = rendered.text.len();
+                match (begin.take(), rendered.spans.last_mut()) {
+                    (Some(begin), Some(last)) if last.range.end == begin => last.range.end = end,
+                    (Some(begin), _) if begin < end => {
+                        rendered.spans.push(Span { range: begin..end, counts: true });
+                    }
+                    _ => {}
                 }
             }
             c => rendered.text.push(c),
