@@ -10,6 +10,8 @@
 
 mod answers;
 mod error;
+#[cfg(test)]
+mod examples;
 mod likelihood;
 pub mod metrics;
 mod plan;

@@ -99,3 +99,94 @@ fn wanted<P: Storage>(
     }
     decoder.head().log_probs(&hidden, decoder.head_parameters(), &targets, scratch).log_probs
 }
+
+#[cfg(test)]
+mod tests {
+    use remit_model::generate::{Request, Sampling, Settings, generate};
+
+    use super::*;
+    use crate::examples;
+
+    /// Prompts and completions of many lengths, more than fit in one pass.
+    fn sequences() -> Vec<(Vec<u32>, Vec<u32>)> {
+        let ids = |seed: u32, count: u32| (0..count).map(|i| (seed * 31 + i * i * 7 + i) % 300).collect();
+        (0..90).map(|i| (ids(i, 1 + i % 40), ids(i + 500, i * 7 % 23))).collect()
+    }
+
+    fn all(decoder: &mut Decoder, sequences: &[(Vec<u32>, Vec<u32>)]) -> Vec<Vec<f32>> {
+        let sequences: Vec<Sequence> =
+            sequences.iter().map(|(prompt, completion)| Sequence { prompt, completion }).collect();
+        log_probs(decoder, &sequences, &mut |_, _| ()).expect("good ids")
+    }
+
+    #[track_caller]
+    fn check_close(found: &[f32], expected: &[f32]) {
+        assert_eq!(found.len(), expected.len());
+        for (a, b) in found.iter().zip(expected) {
+            assert!((a - b).abs() < 1e-4 * b.abs().max(1.0), "{found:?} is not {expected:?}");
+        }
+    }
+
+    /// From all logits of one sequence: the log-softmax at the position before each token.
+    fn alone(decoder: &mut Decoder, prompt: &[u32], completion: &[u32]) -> Vec<f32> {
+        let ids = [prompt, completion].concat();
+        decoder.allow_length(ids.len()).expect("short");
+        let mut workspace = Workspace::new(decoder.architecture(), ids.len(), Keep::Nothing);
+        let input = Input { ids: &ids, length: ids.len(), starts: None };
+        let hidden = decoder.forward(input, &mut workspace);
+        let logits = decoder.head().all_logits(hidden, decoder.head_parameters());
+        let log_prob = |(place, &id): (usize, &u32)| {
+            let row = &logits[(prompt.len() + place - 1) * 300..][..300];
+            let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
+            (f64::from(row[id as usize]) - sum.ln()) as f32
+        };
+        completion.iter().enumerate().map(log_prob).collect()
+    }
+
+    #[test]
+    fn many_together_are_as_one_alone() {
+        let mut decoder = examples::decoder(&examples::tokenizer(), 128);
+        let sequences = sequences();
+        let rows: usize = sequences.iter().map(|(prompt, completion)| prompt.len() + completion.len()).sum();
+        assert!(rows > ROWS, "more than one pass");
+        for ((prompt, completion), found) in sequences.iter().zip(all(&mut decoder, &sequences)) {
+            check_close(&found, &alone(&mut decoder, prompt, completion));
+        }
+    }
+
+    #[test]
+    fn they_are_those_of_generation() {
+        let tokenizer = examples::tokenizer();
+        let mut decoder = examples::decoder(&tokenizer, 128);
+        let requests: Vec<Request> = (1..12)
+            .map(|i| Request { prompt: (i..2 * i + 3).collect(), seed: 0, max_new_tokens: 20 })
+            .collect();
+        let completions = generate(&mut decoder, &requests, &Settings::new(Sampling::Greedy), &mut ())
+            .expect("good requests");
+        let sequences: Vec<_> = requests
+            .iter()
+            .zip(&completions)
+            .map(|(request, completion)| (request.prompt.clone(), completion.tokens.clone()))
+            .collect();
+        for (found, completion) in all(&mut decoder, &sequences).iter().zip(&completions) {
+            check_close(found, &completion.log_probs);
+        }
+        // The neighbours of a token have other log-probabilities, so a shift by one would be seen.
+        let log_probs = &completions[0].log_probs;
+        assert!(log_probs.windows(2).any(|pair| (pair[0] - pair[1]).abs() > 0.1), "{log_probs:?}");
+    }
+
+    #[test]
+    fn sequences_that_cannot_be_read() {
+        let mut decoder = examples::decoder(&examples::tokenizer(), 16);
+        let mut error = |prompt: &[u32], completion: &[u32]| {
+            let sequences = [Sequence { prompt, completion }];
+            log_probs(&mut decoder, &sequences, &mut |_, _| ()).map(|found| found[0].len())
+        };
+        assert!(matches!(error(&[], &[1]), Err(Error::EmptyPrompt)));
+        assert!(matches!(error(&[1], &[300]), Err(Error::TokenId { id: 300, .. })));
+        assert!(matches!(error(&[1; 8], &[1; 10]), Err(Error::TooLong { length: 17, max_length: 16 })));
+        assert_eq!(error(&[1; 8], &[1; 9]).expect("the last token is not read"), 9);
+        assert_eq!(error(&[1; 8], &[]).expect("nothing to do"), 0);
+    }
+}

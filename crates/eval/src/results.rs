@@ -312,3 +312,97 @@ pub(crate) fn task_hashes(suite: &Suite) -> BTreeMap<String, String> {
     };
     suite.tasks.iter().map(|task| (task.name.clone(), hash(task))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Micro10, Settings, examples};
+
+    /// Two families of three questions, four samples each.
+    fn suite(tasks: &[&str]) -> Suite {
+        let settings = Settings {
+            tasks: tasks.iter().map(|&task| task.to_owned()).collect(),
+            samples: 4,
+            k: vec![2],
+            micro10: Micro10 { problems: 3, ..Micro10::default() },
+            ..Settings::default()
+        };
+        Suite::new(&settings, &examples::tokenizer()).expect("good settings")
+    }
+
+    /// Question `i` of a task has its greedy answer right where `greedy[i]`, `correct[i]` samples right, and a solution
+    /// of `i + 1` tokens of half a nat more each.
+    fn answers(task: &Task, greedy: [bool; 3], correct: [usize; 3]) -> Vec<Answers> {
+        let questions = task.questions.iter().enumerate();
+        let answer = |(i, question): (usize, &crate::Question)| {
+            let right = question.solution.as_ref().expect("it has one").text.trim_end().to_owned();
+            let of = |is_right: bool| if is_right { right.clone() } else { " => nothing".to_owned() };
+            Answers {
+                greedy: of(greedy[i]),
+                samples: (0..4).map(|sample| of(sample < correct[i])).collect(),
+                solution: vec![-0.5 * (i + 1) as f32; i + 1],
+            }
+        };
+        questions.map(answer).collect()
+    }
+
+    #[track_caller]
+    fn check(results: &Results, name: &str, metric: &str, mean: f64, standard_error: f64) {
+        let found = results.figure(name, metric, "none").unwrap_or_else(|| panic!("{name} has no {metric}"));
+        assert!((found.mean - mean).abs() < 1e-12, "{name} {metric}: {found:?}");
+        assert!((found.standard_error.expect("an error") - standard_error).abs() < 1e-12, "{found:?}");
+    }
+
+    #[test]
+    fn figures_by_hand() {
+        let suite = suite(&["micro10_clock", "micro10_list"]);
+        let [clock, list] = &suite.tasks[..] else { panic!("two tasks") };
+        let answers = [answers(clock, [true, false, true], [4, 0, 1]), answers(list, [false; 3], [0, 0, 0])];
+        let results = results(&suite, &answers, Map::new());
+        // Shares: sqrt(p (1 - p) / (n - 1)) of 2/3 of 3.
+        check(&results, "micro10_clock", "exact_match", 2.0 / 3.0, (2.0f64 / 9.0 / 2.0).sqrt());
+        // pass@2 of 4, 0 and 1 right of 4: 1, 0 and 1/2; deviations 1/2, -1/2, 0.
+        check(&results, "micro10_clock", "pass@2", 0.5, (0.5f64 / 2.0 / 3.0).sqrt());
+        check(&results, "micro10_list", "exact_match", 0.0, 0.0);
+        // Nats 0.5, 2 and 4.5 of 1, 2 and 3 tokens: 7/6 a token; residuals -2/3, -1/3, 1.
+        check(&results, "micro10_clock", "nll", 7.0 / 6.0, (14.0f64 / 9.0 / 2.0 / 3.0).sqrt() / 2.0);
+        assert_eq!(results.figures("micro10_clock").len(), 3);
+        assert!(results.groups.is_empty() && results.figures("micro10").is_empty());
+        assert!(results.higher_is_better["micro10_clock"]["pass@2"]);
+        assert!(!results.higher_is_better["micro10_clock"]["nll"]);
+
+        let text = serde_json::to_string(&results).expect("JSON");
+        assert_eq!(serde_json::from_str::<Results>(&text).expect("read again"), results);
+    }
+
+    #[test]
+    fn a_group_is_the_mean_of_its_families() {
+        let suite = suite(&["micro10"]);
+        let mut each: Vec<Vec<Answers>> =
+            suite.tasks.iter().map(|task| answers(task, [false; 3], [0; 3])).collect();
+        each[0] = answers(&suite.tasks[0], [true, true, true], [4, 4, 4]);
+        each[1] = answers(&suite.tasks[1], [true, false, true], [4, 0, 1]);
+        let results = results(&suite, &each, Map::new());
+        check(&results, "micro10", "exact_match", 1.0 / 6.0, (2.0f64 / 9.0 / 2.0).sqrt() / 10.0);
+        check(&results, "micro10", "pass@2", 0.15, (0.5f64 / 2.0 / 3.0).sqrt() / 10.0);
+        assert_eq!(results.groups["micro10"], results.results["micro10"]);
+        assert_eq!(results.group_subtasks["micro10"].len(), 10);
+        assert_eq!(results.num_samples["micro10"], Counts { original: 30, effective: 30 });
+    }
+
+    #[test]
+    fn the_log_has_a_line_for_every_question() {
+        let suite = suite(&["micro10_clock"]);
+        let task = &suite.tasks[0];
+        let answers = answers(task, [true, false, true], [4, 0, 1]);
+        let lines: Vec<Value> =
+            samples(task, &answers).map(|sample| serde_json::to_value(sample).expect("JSON")).collect();
+        assert_eq!(lines.len(), 3);
+        assert_eq!(lines[2]["doc_id"], 2);
+        assert_eq!(lines[2]["resps"], json!([[answers[2].greedy]]));
+        assert_eq!(lines[2]["filtered_resps"], json!([task.questions[2].target]));
+        assert_eq!((&lines[2]["exact_match"], &lines[1]["exact_match"]), (&json!(1.0), &json!(0.0)));
+        assert_eq!(lines[2]["samples_exact_match"], json!([1.0, 0.0, 0.0, 0.0]));
+        assert_eq!((&lines[2]["nll"], &lines[2]["nll_tokens"]), (&json!(4.5), &json!(3)));
+    }
+}

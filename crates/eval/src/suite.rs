@@ -239,3 +239,116 @@ impl Watch for Onlooker<'_> {
         self.observer.advance(1, 0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use remit_model::generate::Request;
+
+    use super::*;
+    use crate::{Micro10, examples};
+
+    fn settings() -> Settings {
+        Settings {
+            tasks: vec!["micro10_clock".to_owned(), "micro10_list".to_owned()],
+            samples: 3,
+            max_new_tokens: Some(12),
+            micro10: Micro10 { problems: 4, ..Micro10::default() },
+            ..Settings::default()
+        }
+    }
+
+    fn ask(tokenizer: &Tokenizer, settings: &Settings) -> Vec<Vec<Answers>> {
+        let suite = Suite::new(settings, tokenizer).expect("good settings");
+        suite.ask(&mut examples::decoder(tokenizer, 512), tokenizer, &mut ()).expect("answers")
+    }
+
+    #[test]
+    fn an_answer_depends_on_its_question_and_its_seeds_only() {
+        let tokenizer = examples::tokenizer();
+        let settings = settings();
+        let all = ask(&tokenizer, &settings);
+        for batch_size in [1, 5, 100] {
+            assert_eq!(ask(&tokenizer, &Settings { batch_size, ..settings.clone() }), all);
+        }
+        let texts = |answers: &[Answers]| -> Vec<(String, Vec<String>)> {
+            answers.iter().map(|answers| (answers.greedy.clone(), answers.samples.clone())).collect()
+        };
+        let micro10 = Micro10 { problems: 2, skip: 2, ..settings.micro10.clone() };
+        let part = Settings { tasks: vec!["micro10_list".to_owned()], micro10, ..settings.clone() };
+        assert_eq!(texts(&ask(&tokenizer, &part)[0]), texts(&all[1][2..]), "the same two questions");
+        let fewer = ask(&tokenizer, &Settings { samples: 2, ..settings.clone() });
+        for (few, many) in fewer.iter().flatten().zip(all.iter().flatten()) {
+            assert_eq!(few.samples, many.samples[..2]);
+            assert_ne!(many.samples[0], many.samples[1]);
+        }
+        let other = ask(&tokenizer, &Settings { seed: 1, ..settings });
+        assert_eq!(other[0][0].greedy, all[0][0].greedy);
+        assert_ne!(other[0][0].samples, all[0][0].samples);
+    }
+
+    /// Against the parts put together by hand.
+    #[test]
+    fn a_question_is_asked_as_a_document_begins() {
+        let tokenizer = examples::tokenizer();
+        let settings = Settings { samples: 0, ..settings() };
+        let suite = Suite::new(&settings, &tokenizer).expect("good settings");
+        let mut decoder = examples::decoder(&tokenizer, 512);
+        let answers = suite.ask(&mut decoder, &tokenizer, &mut ()).expect("answers");
+        let Question { prompt, solution, .. } = &suite.tasks[0].questions[1];
+        let eos = tokenizer.eos().expect("it has one");
+        let prompt = [vec![eos], tokenizer.encode(prompt).expect("encoded")].concat();
+        let mut solution = tokenizer.encode(&solution.as_ref().expect("it has one").text).expect("encoded");
+        solution.push(eos);
+
+        let sequence = Sequence { prompt: &prompt, completion: &solution };
+        let expected = log_probs(&mut decoder, &[sequence], &mut |_, _| ()).expect("read");
+        assert_eq!(answers[0][1].solution.len(), solution.len());
+        for (a, b) in answers[0][1].solution.iter().zip(&expected[0]) {
+            assert!((a - b).abs() < 1e-4 * b.abs().max(1.0), "{a} is not {b}");
+        }
+
+        let request = Request { prompt, seed: 0, max_new_tokens: 12 };
+        let settings = remit_model::generate::Settings::new(Sampling::Greedy);
+        let completions = generate(&mut decoder, &[request], &settings, &mut ()).expect("a completion");
+        let text = tokenizer.decode(&completions[0].tokens).expect("text");
+        assert!(text.starts_with(&answers[0][1].greedy), "{text:?} {answers:?}");
+    }
+
+    #[test]
+    fn answers_end_before_a_stop_text_or_an_end_token() {
+        let tokenizer = examples::tokenizer();
+        let eos = tokenizer.eos().expect("it has one");
+        let check = |written: &str, ended: bool, finish: Finish, stop: &[&str], expected: &str| {
+            let mut tokens = tokenizer.encode(written).expect("encoded");
+            tokens.extend(ended.then_some(eos));
+            let completion = Completion { log_probs: vec![0.0; tokens.len()], tokens, finish };
+            assert_eq!(text(&completion, &tokenizer, stop).expect("text"), expected);
+        };
+        check(" 1+1=2 => 2\n", false, Finish::Stop, &["\n"], " 1+1=2 => 2");
+        check(" 2", true, Finish::End, &["\n"], " 2");
+        check(" 2", true, Finish::Stop, &["\n"], " 2");
+        check(" 2", false, Finish::Length, &["\n"], " 2");
+        check(" 2 b a", false, Finish::Stop, &["a", "b"], " 2 ");
+
+        let (stop, mut observer) = (|_: usize| &["\n", "Q:"][..], ());
+        let mut onlooker = Onlooker { tokenizer: &tokenizer, stop: &stop, observer: &mut observer };
+        let mut stops = |written: &str| onlooker.stop(0, &tokenizer.encode(written).expect("encoded"));
+        assert!(stops("2\n") && stops("2 Q:"));
+        assert!(!stops("2") && !stops("2 Q"));
+        assert!(onlooker.stop(0, &[5, eos]));
+    }
+
+    #[test]
+    fn a_question_without_room_is_named() {
+        let tokenizer = examples::tokenizer();
+        let suite = Suite::new(&settings(), &tokenizer).expect("good settings");
+        let most = |of: &dyn Fn(&Encoded) -> usize| suite.encoded.iter().map(of).max().expect("questions");
+        let needed = most(&|encoded| encoded.prompt.len() + encoded.solution.len().saturating_sub(1).max(12));
+        suite.check_length(needed).expect("just enough");
+        let error = suite.check_length(needed - 1).expect_err("one too few").to_string();
+        assert!(error.contains(&format!("more than the {} positions", needed - 1)), "{error}");
+        let unsolved = Suite::new(&Settings { nll: false, ..settings() }, &tokenizer).expect("good settings");
+        assert_eq!(unsolved.num_sequences(), 8 * 4);
+        assert_eq!(suite.num_sequences(), 8 * 5);
+    }
+}
