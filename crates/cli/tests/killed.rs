@@ -140,6 +140,37 @@ fn pre_training_killed_at_any_moment() {
     check_same("killed at any moment", &home.outcome("whole"), &home.outcome("killed"));
 }
 
+#[test]
+fn fine_tuning_killed_at_any_moment() {
+    let home = Home::trained();
+    let line = |run: &str| {
+        format!("sft --config recipe.toml --quiet --run {run} --epochs 8 --sft.checkpoints.ephemeral_every=3")
+    };
+    home.ok(&line("whole"));
+    let num_kills = kill_until_done(&home, &line("killed"), 7, || check_checkpoints(&home.at("killed")));
+    assert!(num_kills > 3, "only {num_kills} kills landed before the end");
+    check_same("fine-tuning", &home.outcome("whole"), &home.outcome("killed"));
+}
+
+/// Rollouts, updates and checkpoints alike. Dynamic sampling moves the cursor by more than a step's prompts, several
+/// updates share a rollout batch, and a reference stands beside the policy.
+#[test]
+fn reinforcement_learning_killed_at_any_moment() {
+    let home = Home::trained();
+    let line = |run: &str| {
+        format!(
+            "rl --config recipe.toml --quiet --run {run} --rl.checkpoints.ephemeral_every=2 \
+             --rl.grpo.dynamic_sampling=true --rl.steps_per_generation=2 --rl.num_iterations=2 --rl.grpo.beta=0.05"
+        )
+    };
+    home.ok(&line("whole"));
+    let whole = home.outcome("whole");
+    assert!(whole.keys().any(|name| name.starts_with("transcripts/")), "{:?}", whole.keys());
+    let num_kills = kill_until_done(&home, &line("killed"), 8, || check_checkpoints(&home.at("killed")));
+    assert!(num_kills > 3, "only {num_kills} kills landed before the end");
+    check_same("reinforcement learning", &whole, &home.outcome("killed"));
+}
+
 /// A home with many sources, each a unit of work of `prepare`, and the command that reads them.
 fn many_sources() -> (Home, impl Fn(&str) -> String) {
     let home = Home::prepared();

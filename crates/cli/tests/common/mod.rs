@@ -73,6 +73,49 @@ learning_rate = 1e-3
 [midtrain.held_out]
 every = 4
 stores = { text = "tokens/heldout" }
+
+[sft]
+run = "sft"
+from = "pretrain"
+epochs = 2
+
+[sft.data]
+window = 32
+batch_windows = 4
+
+[sft.data.examples]
+files = ["rows.jsonl"]
+
+[sft.held_out]
+stores = { text = "tokens/heldout" }
+
+[rl]
+run = "rl"
+from = "pretrain"
+steps = 12
+verifier = "digit"
+transcripts_every = 4
+
+[rl.verifiers.digit]
+kind = "regex"
+pattern = '(\d)'
+
+[rl.prompts]
+files = ["rows.jsonl"]
+
+[rl.rollout]
+prompts = 4
+batch_size = 8
+
+[rl.grpo]
+num_generations = 6
+max_completion_length = 10
+
+[rl.optimizer]
+learning_rate = 1e-3
+
+[rl.held_out]
+stores = { text = "tokens/heldout" }
 "#;
 
 /// A directory with a corpus and a recipe in it, removed at the end.
@@ -95,6 +138,7 @@ impl Home {
         home.write("recipe.toml", RECIPE);
         home.write("sums.jsonl", sums(1, 600));
         home.write("words.txt", words(2, 300));
+        home.write("rows.jsonl", rows(3, 60));
         home
     }
 
@@ -306,6 +350,18 @@ pub fn sums(seed: u64, count: usize) -> String {
         let (a, b) = (dice.roll(100), dice.roll(100));
         let sum = a + b;
         format!("{{\"text\":\"{a} plus {b} is {sum}. So {sum} minus {b} is {a}.\",\"level\":\"easy\"}}\n")
+    };
+    (0..count).map(|_| line()).collect()
+}
+
+/// JSONL of `count` sums to complete; what a verifier looks for is the first digit.
+pub fn rows(seed: u64, count: usize) -> String {
+    let mut dice = Dice::new(seed);
+    let mut line = || {
+        let (a, b) = (dice.roll(100), dice.roll(100));
+        let sum = a + b;
+        let digit = &sum.to_string()[..1];
+        format!("{{\"prompt\":\"{a} plus {b} is\",\"completion\":\" {sum}.\",\"solution\":\"{digit}\"}}\n")
     };
     (0..count).map(|_| line()).collect()
 }
