@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use remit_corpus::Tokenizer;
 use remit_corpus::examples::{Counted, Encoder, Example, Examples, Place, Row, Rows, TooLong};
+use remit_corpus::generate::{Family, Level, Noise, Problems, Split};
 use serde_json::{Value, json};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
@@ -476,6 +477,27 @@ fn packing_and_pairing_keep_the_order_and_tell_the_first_error() {
     wrong[2001] = json!({});
     let error = encoder.pack(Rows::open(&file(&home, &wrong)).unwrap(), 40).unwrap_err().to_string();
     assert!(error.contains("rows.jsonl:2001: no field `completion`"), "{error}");
+}
+
+#[test]
+fn rows_of_problems_are_their_documents() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("micro10.jsonl");
+    let noise = Noise { corrupted: 0.3, filler: 0.3 };
+    let families = Family::MICRO10.into_iter().collect();
+    let problems = Problems { families, level: Level::Two, seed: 5, count: 300, noise, split: Split::Train };
+    problems.write_rows(&path).unwrap();
+    let encoder = encoder(&llama(), Examples::default());
+    let mut rows = Rows::open(&[path]).unwrap();
+    for document in problems.documents().unwrap() {
+        let row = rows.next().unwrap().unwrap();
+        let (prompt, text) = (document.problem.prompt(), document.text);
+        let completion = text.strip_prefix(&prompt).unwrap();
+        let example = encoder.example(&row).unwrap();
+        assert_eq!(shown(&llama(), &example), format!("<s>{prompt}⟦{completion}</s>⟧"));
+        assert_eq!(encoder.answer(&row).unwrap(), document.problem.ground_truth());
+    }
+    assert!(rows.next().is_none());
 }
 
 #[test]
