@@ -83,7 +83,7 @@ pub enum Error {
         /// Where it stands.
         place: Place,
         /// What is wrong with it.
-        problem: RowProblem,
+        problem: Box<RowProblem>,
     },
     /// A chat template is missing or wrong.
     #[error("chat template `{name}`: {message}")]
@@ -302,6 +302,11 @@ impl Error {
     /// An operating system error with what was tried (a verb) and on which path.
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, cause: io::Error) -> Error {
         Error::Io { action, path: path.as_ref().to_owned(), cause }
+    }
+
+    /// A row at `place` with what is wrong with it.
+    pub(crate) fn row(place: Place, problem: impl Into<RowProblem>) -> Error {
+        Error::Row { place, problem: Box::new(problem.into()) }
     }
 
     /// What to do about it, where there is something to do.

@@ -326,7 +326,7 @@ impl Encoder {
     /// The tokens that end what the model writes: the end token, and what ends a turn in the chat template.
     ///
     /// # Errors
-    /// When the chat template fails on the plainest conversation.
+    /// When the tokenizer fails.
     pub fn stop_tokens(&self) -> Result<Vec<u32>, Error> {
         let mut stops: Vec<u32> = self.tokenizer.eos().into_iter().collect();
         if let Some(turn_end) = self.template.as_ref().and_then(ChatTemplate::turn_end) {
@@ -508,7 +508,7 @@ fn fill(row: &Row, template: &Template) -> Result<String, Error> {
     template.fill(|field| text_of(row, field))
 }
 
-/// The text of a field; a number is the text that it was written as.
+/// The text of a field; a number is its JSON.
 fn text_of<'a>(row: &'a Row, field: &str) -> Result<Cow<'a, str>, Error> {
     use serde_json::Value;
     match row.get(field) {

@@ -27,7 +27,7 @@ pub(super) fn records(path: &Path) -> Result<impl Iterator<Item = Result<Row, Er
         let mut json = String::new();
         match write_object(&mut json, &record) {
             Ok(()) => Row::new(place, json),
-            Err(problem) => Err(Error::Row { place, problem: problem.into() }),
+            Err(problem) => Err(Error::row(place, problem)),
         }
     }))
 }
@@ -86,4 +86,69 @@ fn write_all<T>(
 
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parquet::data_type::{ByteArray, ByteArrayType, DoubleType};
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    use super::*;
+
+    /// Four rows: two messages of which one has no content, no messages, null, and one message.
+    fn write(path: &Path, first: &[u8]) {
+        let schema = "message m { required binary id; optional group messages (LIST) { repeated group list { optional \
+                      group element { optional binary role (UTF8); optional binary content (UTF8); } } } required double \
+                      score; }";
+        let schema = Arc::new(parse_message_type(schema).unwrap());
+        let mut writer =
+            SerializedFileWriter::new(File::create(path).unwrap(), schema, Arc::default()).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let mut text = |values: &[&[u8]], levels: Option<[&[i16]; 2]>| {
+            let values: Vec<ByteArray> = values.iter().map(|value| value.to_vec().into()).collect();
+            let mut column = group.next_column().unwrap().unwrap();
+            let [definitions, repetitions] = levels.map_or([None, None], |levels| levels.map(Some));
+            column.typed::<ByteArrayType>().write_batch(&values, definitions, repetitions).unwrap();
+            column.close().unwrap();
+        };
+        text(&[first, b"b", b"c", b"d"], None);
+        text(&[b"user", b"assistant", b"user"], Some([&[4, 4, 1, 0, 4], &[0, 1, 0, 0, 0]]));
+        text(&[b"\"1\"", b"2"], Some([&[4, 3, 1, 0, 4], &[0, 1, 0, 0, 0]]));
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<DoubleType>().write_batch(&[0.5, 1.0, 1.5, 2.0], None, None).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+        writer.close().unwrap();
+    }
+
+    #[test]
+    fn lists_of_structs_are_arrays_of_objects_in_the_order_of_the_columns() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a.parquet");
+        write(&path, b"a");
+        let rows: Vec<Row> = records(&path).unwrap().map(Result::unwrap).collect();
+        let expected = [
+            r#"{"id":"a","messages":[{"role":"user","content":"\"1\""},{"role":"assistant","content":null}],"score":0.5}"#,
+            r#"{"id":"b","messages":[],"score":1.0}"#,
+            r#"{"id":"c","messages":null,"score":1.5}"#,
+            r#"{"id":"d","messages":[{"role":"user","content":"2"}],"score":2.0}"#,
+        ];
+        assert_eq!(rows.iter().map(Row::json).collect::<Vec<_>>(), expected);
+        assert_eq!(rows[3].place.to_string(), format!("{} record 4", path.display()));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_and_damaged_files_are_errors() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a.parquet");
+        write(&path, b"\xFF");
+        let error = records(&path).unwrap().next().unwrap().unwrap_err().to_string();
+        assert_eq!(error, format!("{} record 1: invalid UTF-8", path.display()));
+        std::fs::write(&path, b"PAR1 and nothing more").unwrap();
+        let error = records(&path).err().unwrap().to_string();
+        assert!(error.starts_with(&format!("cannot read `{}` as Parquet: ", path.display())), "{error}");
+    }
 }

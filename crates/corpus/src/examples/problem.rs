@@ -40,16 +40,6 @@ pub enum RowProblem {
         /// Tokens that a sequence may have.
         limit: usize,
     },
-    /// The row has neither a prompt nor a conversation.
-    #[error("no field `{prompt}` and no field `{messages}`; the record has {}", list(available))]
-    NoPrompt {
-        /// The field of the prompt.
-        prompt: String,
-        /// The field of the conversation.
-        messages: String,
-        /// The fields that there are.
-        available: Vec<String>,
-    },
     /// A conversation needs a chat template.
     #[error("the row is a conversation, and there is no chat template{}", .own.as_ref().map(|why| format!(": the tokenizer's own cannot be used ({why})")).unwrap_or_default())]
     NoTemplate {
@@ -119,7 +109,9 @@ impl RowProblem {
             RowProblem::Record(BadRecord::MissingField { field, available }) => {
                 Some(match nearest(field, available) {
                     Some(near) => format!("did you mean `{near}`? Name it in braces, as in \"{{{near}}}\""),
-                    None => "put the fields that there are together, as in prompt = \"{question}\\n\"".into(),
+                    None => "put the fields that there are together, as in prompt = \"{question}\\n\", or set `messages` to the one \
+                             with the conversation"
+                        .into(),
                 })
             }
             RowProblem::Record(BadRecord::NotAString { .. }) => {
@@ -132,13 +124,6 @@ impl RowProblem {
             RowProblem::Empty { .. } => Some("repair or remove the record".into()),
             RowProblem::PromptTooLong { .. } | RowProblem::TooLong { .. } => {
                 Some("choose a longer window, or leave such rows out with too_long = \"drop\"".into())
-            }
-            RowProblem::NoPrompt { available, .. } => {
-                let near = nearest("prompt", available).or(nearest("messages", available));
-                Some(match near {
-                    Some(near) => format!("did you mean `{near}`? Set `prompt` or `messages`"),
-                    None => "set `prompt` to a template such as \"Question: {question}\\nAnswer:\"".into(),
-                })
             }
             RowProblem::NoTemplate { .. } => {
                 Some("set `template` to \"tulu\", which any tokenizer can write, \"chatml\" or a file".into())

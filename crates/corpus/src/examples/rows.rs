@@ -63,7 +63,7 @@ impl Row {
         let json = json.into();
         match parse_object(&json) {
             Ok(fields) => Ok(Row { place, fields, json }),
-            Err(problem) => Err(Error::Row { place, problem: problem.into() }),
+            Err(problem) => Err(Error::row(place, problem)),
         }
     }
 
@@ -88,7 +88,7 @@ impl Row {
     }
 
     pub(crate) fn error(&self, problem: impl Into<RowProblem>) -> Error {
-        Error::Row { place: self.place.clone(), problem: problem.into() }
+        Error::row(self.place.clone(), problem)
     }
 }
 
@@ -215,7 +215,7 @@ impl Lines {
             let place = Place { path: self.path.clone(), number: self.number, counted: Counted::Lines };
             return match String::from_utf8(line) {
                 Ok(json) => Row::new(place, json).map(Some),
-                Err(_) => Err(Error::Row { place, problem: BadRecord::InvalidUtf8.into() }),
+                Err(_) => Err(Error::row(place, BadRecord::InvalidUtf8)),
             };
         }
     }
@@ -232,7 +232,7 @@ impl Iterator for Lines {
 /// One array of objects, read whole.
 fn array(path: &Path) -> Result<Vec<Result<Row, Error>>, Error> {
     let place = |number| Place { path: path.to_owned(), number, counted: Counted::Lines };
-    let wrong = |line, problem: BadRecord| Error::Row { place: place(line), problem: problem.into() };
+    let wrong = |line, problem: BadRecord| Error::row(place(line), problem);
     let mut input = Input::open(path, 0)?;
     let mut bytes = Vec::new();
     while input.read_line(&mut bytes)? > 0 {}
@@ -242,7 +242,7 @@ fn array(path: &Path) -> Result<Vec<Result<Row, Error>>, Error> {
     })?;
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(&text);
     if !text.trim_start().starts_with('[') {
-        return Err(Error::Row { place: place(1), problem: RowProblem::NotAnArray });
+        return Err(Error::row(place(1), RowProblem::NotAnArray));
     }
     let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| {
         let message = error.to_string();

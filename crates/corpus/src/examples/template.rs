@@ -291,9 +291,7 @@ impl ChatTemplate {
             }
             let before = self.render(&conversation.up_to(i), true)?.text;
             let after = self.render(&conversation.up_to(i + 1), false)?.text;
-            self.check_prefix(&before, &after, || {
-                format!("up to message {} with the prompt for the next", i)
-            })?;
+            self.check_prefix(&before, &after, || format!("up to message {} with the generation prompt", i))?;
             self.check_prefix(&after, text, || format!("up to message {}", i + 1))?;
             let mut range = before.len()..after.len();
             // Nothing is ever generated behind the end token.
