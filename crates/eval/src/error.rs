@@ -68,7 +68,7 @@ pub enum Error {
         problem: String,
     },
     /// A checkpoint whose texts cannot be read.
-    #[error("`{}` has no tokenizer", checkpoint.display())]
+    #[error("`{}` has no `tokenizer.json`", checkpoint.display())]
     NoTokenizer {
         /// The checkpoint.
         checkpoint: PathBuf,
@@ -132,9 +132,7 @@ impl Error {
                 "set `{task}` under `[eval.paths]`, or give `--eval.paths.{task}=FILE`; `docs/evaluation.md` says \
                  where such files come from"
             )),
-            Error::NoTokenizer { .. } => {
-                Some("put the model's `tokenizer.json` beside its `config.json`".to_owned())
-            }
+            Error::NoTokenizer { .. } => Some("put that of the model beside its `config.json`".to_owned()),
             Error::TooLong { what: "an answer", .. } => {
                 Some("lower `max_new_tokens`, or the number of `shots`".to_owned())
             }

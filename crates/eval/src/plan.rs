@@ -109,7 +109,7 @@ impl Plan {
 const NO_MATTER: [&str; 5] = ["model", "out", "overwrite", "batch_size", "paths"];
 
 fn compare(path: &str, former: Option<&Value>, now: Option<&Value>, differences: &mut Vec<String>) {
-    if NO_MATTER.contains(&path) || former == now {
+    if NO_MATTER.contains(&path) || path.ends_with(".path") || former == now {
         return;
     }
     if let (Some(Value::Object(former)), Some(Value::Object(now))) = (former, now) {

@@ -1,5 +1,6 @@
 //! `remit eval`: what a checkpoint can do.
 
+use super::print_json;
 use crate::args::{Flags, Shared};
 use crate::progress::{Display, Sequences};
 use crate::render::error::Failure;
@@ -7,8 +8,9 @@ use crate::render::table::Table;
 use crate::render::{print, units};
 use clap::Args;
 use remit_eval::metrics::Mean;
-use remit_eval::{Evaluation, Observer, Plan, Results, Settings, evaluate};
+use remit_eval::{Evaluation, Observer, Plan, Results, Settings, Task, evaluate};
 use remit_train::locate_checkpoint;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Flags of the verb.
@@ -38,8 +40,8 @@ pub struct Arguments {
     #[arg(long, value_name = "T")]
     pub temperature: Option<f64>,
     /// Seed of the samples
-    #[arg(long, value_name = "S")]
-    pub seed: Option<u64>,
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(i64).range(0..))]
+    pub seed: Option<i64>,
     /// Directory for the results
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -62,7 +64,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
         .value("eval.samples", number(samples))
         .value("eval.k", (!k.is_empty()).then(|| k.into_iter().map(i64::from).collect::<Vec<_>>()))
         .value("eval.temperature", temperature)
-        .value("eval.seed", seed.map(|seed| seed as i64))
+        .value("eval.seed", seed)
         .path("eval.out", out.as_deref())
         .value("eval.overwrite", overwrite.then_some(true));
     let settings = shared.resolve::<Settings>("eval", flags)?;
@@ -72,7 +74,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     }
     let plan = Plan::new(&settings.value, &locate_checkpoint(&settings.value.model)?)?;
     if shared.dry_run {
-        return dry_run(&plan, &settings.toml);
+        return dry_run(&plan, &settings.toml, shared.json);
     }
     let evaluation = measure(&plan, shared.display())?;
     shared.print(|| describe(&evaluation), &evaluation.results)
@@ -89,7 +91,15 @@ pub(crate) fn measure(plan: &Plan, display: Display) -> Result<Evaluation, Failu
 }
 
 /// Resolved settings, the model, and what it would be asked.
-fn dry_run(plan: &Plan, settings: &str) -> Result<(), Failure> {
+fn dry_run(plan: &Plan, settings: &str, json: bool) -> Result<(), Failure> {
+    if json {
+        let questions = |task: &Task| (task.name.clone(), task.questions.len());
+        return print_json(&serde_json::json!({
+            "settings": plan.suite.settings, "checkpoint": plan.checkpoint, "model_hash": plan.model_hash,
+            "questions": plan.suite.tasks.iter().map(questions).collect::<BTreeMap<_, _>>(),
+            "sequences": plan.suite.num_sequences(), "longest_prompt": plan.suite.longest_prompt(), "out": plan.out(),
+        }));
+    }
     let mut tasks = Table::new(&["task", "questions", "of"]);
     for task in &plan.suite.tasks {
         tasks.row([task.name.clone(), task.questions.len().to_string(), task.num_available.to_string()]);
