@@ -16,8 +16,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The tables a recipe may have, in the order of the pipeline.
-pub const SECTIONS: [&str; 10] =
-    ["quickstart", "tokenizer", "prepare", "pretrain", "score", "midtrain", "sft", "rl", "eval", "weights"];
+pub const SECTIONS: [&str; 11] = [
+    "quickstart",
+    "tokenizer",
+    "prepare",
+    "pretrain",
+    "score",
+    "midtrain",
+    "sft",
+    "dpo",
+    "rl",
+    "eval",
+    "weights",
+];
 
 /// More than any machine has use for; starting a hundred thousand takes longer than anyone waits.
 const MAX_THREADS: usize = 1024;
@@ -76,6 +87,8 @@ enum Verb {
     Problems(commands::problems::Arguments),
     /// Fine-tune on completions: prompts with completions, or conversations
     Sft(commands::sft::Arguments),
+    /// Direct preference optimisation: raise chosen completions against rejected ones
+    Dpo(commands::dpo::Arguments),
     /// Reinforcement learning with verifiable rewards
     Rl(commands::rl::Arguments),
     /// Show the weight of each token of a text
@@ -146,6 +159,7 @@ impl Verb {
             }
             Verb::Problems(arguments) => commands::problems::run(arguments, shared),
             Verb::Sft(arguments) => commands::sft::run(arguments, shared),
+            Verb::Dpo(arguments) => commands::dpo::run(arguments, shared),
             Verb::Rl(arguments) => commands::rl::run(arguments, shared),
             Verb::Weights(arguments) => commands::weights::run(arguments, shared),
             Verb::Inspect(arguments) => commands::inspect::run(arguments, shared),

@@ -8,7 +8,7 @@ pub mod checkpoint;
 mod error;
 pub mod hash;
 pub mod json_lines;
-mod lock;
+pub mod lock;
 pub mod scores;
 pub mod tensors;
 
