@@ -165,7 +165,11 @@ fn killed_and_resumed_it_ends_with_the_same_bytes() {
         home.write("pairs.jsonl", pairs(2, 48));
         let other = home.remit(&killed);
         assert_eq!(other.code, Some(1));
-        assert!(other.stderr.contains("was begun with other pairs or another reference"), "{}", other.stderr);
+        assert!(
+            other.stderr.contains("was begun with other data: pairs and reference: "),
+            "{}",
+            other.stderr
+        );
         home.write("pairs.jsonl", pairs(1, 48));
     }
     home.ok(&killed);

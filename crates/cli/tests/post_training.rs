@@ -198,6 +198,24 @@ fn rows_that_cannot_be_used_are_named() {
     assert_eq!((plan["dropped"].as_u64(), plan["prompts"].as_u64()), (Some(1), Some(60)));
 }
 
+/// The path stays the same, what lies there does not.
+#[test]
+fn a_run_goes_on_with_no_other_rows() {
+    let home = Home::trained();
+    for verb in ["sft", "rl"] {
+        home.write("rows.jsonl", rows(3, 60));
+        home.ok(&format!("{verb} --config recipe.toml --quiet"));
+        home.write("rows.jsonl", rows(4, 60));
+        let refused = home.remit(&format!("{verb} --config recipe.toml --quiet"));
+        assert_eq!(refused.code, Some(1), "{verb}");
+        assert!(
+            refused.stderr.contains(&format!("run `{verb}` was begun with other data")),
+            "{}",
+            refused.stderr
+        );
+    }
+}
+
 #[test]
 fn verifiers_that_nobody_knows_are_named() {
     let home = Home::trained();

@@ -61,6 +61,22 @@ impl Prompts {
         Ok(Prompts { prompts, dropped })
     }
 
+    /// What identifies prompts, answers and verifiers, in hexadecimal.
+    pub fn content_hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"remit prompts 1 ");
+        for Prompt { tokens, answer, verifier, place: _ } in &self.prompts {
+            hasher.update(&(tokens.len() as u64).to_le_bytes());
+            for token in tokens {
+                hasher.update(&token.to_le_bytes());
+            }
+            for text in [answer, verifier] {
+                hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+            }
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
     /// Tokens of the longest prompt.
     pub fn longest(&self) -> usize {
         self.prompts.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or(0)

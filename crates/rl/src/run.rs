@@ -11,6 +11,7 @@ use remit_corpus::Tokenizer;
 use remit_corpus::examples::Encoder;
 use remit_model::generate::Finish;
 use remit_model::{Architecture, Decoder, Frozen, Keep, Workspace};
+use remit_store::hash::hash_checkpoint;
 use remit_train::held_out::HeldOutPlan;
 use remit_train::metrics::StepRecord;
 use remit_train::reference::Online;
@@ -138,9 +139,14 @@ pub fn run(plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
         held_out,
         ..
     } = plan;
+    let mut inputs = BTreeMap::from([("prompts".to_owned(), prompts.content_hash())]);
+    if let Some(reference) = &reference {
+        inputs.insert("reference".into(), hash_checkpoint(reference)?);
+    }
     let frame = Frame {
         run: settings.run.clone(),
         settings: toml::Table::try_from(&settings).expect("settings are plain values"),
+        inputs,
         steps: settings.steps,
         learning_rate: settings.optimizer.learning_rate,
         schedule: settings.schedule.clone(),

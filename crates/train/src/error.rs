@@ -192,11 +192,13 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// A run that would go on with other pairs, or with another reference.
-    #[error("run `{}` was begun with other pairs or another reference than its settings lead to now", .run.display())]
-    OtherPairs {
+    /// A run that was begun with other data under the same names.
+    #[error("run `{}` was begun with other data: {}", .run.display(), .differences.join(", "))]
+    OtherInputs {
         /// The run directory.
         run: PathBuf,
+        /// `name: old hash -> new hash`.
+        differences: Vec<String>,
     },
     /// A sequence without a prediction.
     #[error("sequence {index} has {length} tokens, and a prediction takes two")]
@@ -244,7 +246,7 @@ impl Error {
             Error::VocabulariesDiffer { .. } => "both models must share one tokenizer".into(),
             Error::TokenOutside { .. } => "use the tokenizer that the model was trained with".into(),
             Error::Cache { .. } => "remove the file, and they are computed again".into(),
-            Error::OtherPairs { .. } => {
+            Error::OtherInputs { .. } => {
                 "a file or a checkpoint has changed where it lies: put it back, or use another run directory".into()
             }
             Error::TooShort { .. } => return None,

@@ -12,6 +12,7 @@ use remit_model::{Architecture, Decoder, Frozen, Keep, Workspace};
 use remit_store::checkpoint::checkpoints_of;
 use remit_store::hash::{hash_bytes, hash_checkpoint};
 use remit_store::scores::{ScoreKey, ScoreStore};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -81,6 +82,14 @@ impl Material {
                 num_taken: windows,
                 passes: windows as f64 / packed.len() as f64,
             }],
+        }
+    }
+
+    /// What identifies it, whatever its path.
+    fn content_hash(&self) -> String {
+        match self {
+            Material::Store(windows, _) => windows.store().content_hash().to_owned(),
+            Material::Examples { packed, .. } => packed.content_hash(),
         }
     }
 
@@ -192,11 +201,16 @@ impl Plan {
     }
 
     /// Everything but what the steps do. Takes the held-out windows along.
-    pub(crate) fn frame(&mut self) -> Frame {
+    pub(crate) fn frame(&mut self) -> Result<Frame, Error> {
+        let mut inputs = BTreeMap::from([("data".to_owned(), self.material.content_hash())]);
+        if let Some(reference) = &self.reference {
+            inputs.insert("reference".into(), hash_checkpoint(&reference.checkpoint)?);
+        }
         let Settings { checkpoints, optimizer, moments, .. } = &self.settings;
-        Frame {
+        Ok(Frame {
             run: self.settings.run.clone(),
             settings: toml::Table::try_from(&self.settings).expect("settings are plain values"),
+            inputs,
             steps: self.steps,
             learning_rate: optimizer.learning_rate,
             schedule: self.settings.schedule().clone(),
@@ -210,7 +224,7 @@ impl Plan {
             },
             checkpoints: checkpoints.clone(),
             held_out: std::mem::take(&mut self.held_out),
-        }
+        })
     }
 
     /// Predictions of the whole run, padding included.

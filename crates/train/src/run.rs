@@ -24,6 +24,8 @@ pub struct Frame {
     pub run: PathBuf,
     /// What is kept in its `settings.toml`.
     pub settings: toml::Table,
+    /// Hashes of what it reads, by what it is: paths stay the same where what lies there does not.
+    pub inputs: BTreeMap<String, String>,
     /// How many steps there are.
     pub steps: u64,
     /// The learning rate where the schedule is at its peak.
@@ -54,9 +56,8 @@ pub trait Method {
     /// What can go wrong.
     type Error: From<Error>;
 
-    /// Does what is to be done ahead of everything, before a model is loaded; `resumed` as for
-    /// [`trainer`](Self::trainer). Not called for a run that is at its end.
-    fn prepare(&mut self, _resumed: Option<u64>, _observer: &mut dyn Observer) -> Result<(), Self::Error> {
+    /// Does what is to be done ahead of everything, before a model is loaded. Not called for a run that is at its end.
+    fn prepare(&mut self, _observer: &mut dyn Observer) -> Result<(), Self::Error> {
         Ok(())
     }
 
@@ -145,6 +146,7 @@ pub fn run<M: Method>(
     let directory = RunDirectory::open_or_create(&frame.run).map_err(Error::from)?;
     let latest = directory.latest().map_err(Error::from)?;
     check_settings(frame, directory.path(), latest.is_some())?;
+    check_inputs(frame, directory.path(), latest.is_some())?;
     let keep = keep(&frame.checkpoints);
     if let Some(checkpoint) = &latest {
         checkpoint.verify().map_err(Error::from)?;
@@ -155,7 +157,7 @@ pub fn run<M: Method>(
         }
     }
     let resumed = latest.as_ref().map(|checkpoint| checkpoint.step());
-    method.prepare(resumed, observer)?;
+    method.prepare(observer)?;
     let (learner, moments, mut progress) = match &latest {
         Some(checkpoint) => resume::load(checkpoint.path())?,
         None => begin(&frame.start, observer)?,
@@ -278,6 +280,29 @@ fn check_settings(frame: &Frame, run: &Path, has_checkpoint: bool) -> Result<(),
     } else {
         Err(Error::OtherSettings { run: run.to_owned(), differences })
     }
+}
+
+/// The same for what lies behind the paths in the settings.
+fn check_inputs(frame: &Frame, run: &Path, has_checkpoint: bool) -> Result<(), Error> {
+    let path = run.join("inputs.json");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) if has_checkpoint => text,
+        _ => {
+            let text = serde_json::to_string_pretty(&frame.inputs).expect("text by text") + "\n";
+            return Ok(atomic::write(&path, text.as_bytes())?);
+        }
+    };
+    let before: BTreeMap<String, String> = serde_json::from_str(&text)
+        .map_err(|error| Error::State { path: path.clone(), problem: error.to_string() })?;
+    let names: std::collections::BTreeSet<&String> = before.keys().chain(frame.inputs.keys()).collect();
+    let show = |hash: Option<&String>| hash.map_or("(absent)".to_owned(), |hash| format!("{hash:.12}"));
+    let differences: Vec<String> = names
+        .into_iter()
+        .map(|name| (name, before.get(name), frame.inputs.get(name)))
+        .filter(|(_, before, now)| before != now)
+        .map(|(name, before, now)| format!("{name}: {} -> {}", show(before), show(now)))
+        .collect();
+    if differences.is_empty() { Ok(()) } else { Err(Error::OtherInputs { run: run.to_owned(), differences }) }
 }
 
 fn compare(prefix: &str, before: &toml::Table, now: &toml::Table, differences: &mut Vec<String>) {

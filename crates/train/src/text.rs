@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 /// Runs a plan to its end: see [`crate::run::run`].
 pub fn run(mut plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
-    let frame = plan.frame();
+    let frame = plan.frame()?;
     let Plan { settings, material, reference, .. } = plan;
     let mut method = Text { settings, material, reference, step: None };
     crate::run::run(&frame, &mut method, observer)

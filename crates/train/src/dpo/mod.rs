@@ -22,14 +22,10 @@ use remit_corpus::examples::{Encoder, Example, Pairs, Rows};
 use remit_corpus::{Shuffle, Tokenizer};
 use remit_model::{Architecture, Decoder, Workspace};
 use remit_objective::PreferenceSummary;
-use remit_store::atomic;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use step::{Outcome, Pair, PreferenceStep};
-
-/// The file of a run that says which reference and which pairs it is about.
-const IDENTITY: &str = "reference.json";
 
 /// A run, ready to begin.
 #[derive(Debug)]
@@ -158,10 +154,12 @@ fn check_tokens(pairs: &[[Example; 2]], model: &Path, architecture: &Architectur
 /// Whatever stops a run: see [`Error`].
 pub fn run(plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
     let rows = plan.rows();
+    let key = reference::key(&plan.reference, &plan.pairs.pairs, plan.settings.precision)?;
     let Plan { settings, start, reference, pairs, steps, encoder, held_out, .. } = plan;
     let frame = Frame {
         run: settings.run.clone(),
         settings: toml::Table::try_from(&settings).expect("settings are plain values"),
+        inputs: BTreeMap::from([("pairs and reference".to_owned(), key.clone())]),
         steps,
         learning_rate: settings.optimizer.learning_rate,
         schedule: settings.schedule.clone(),
@@ -184,6 +182,7 @@ pub fn run(plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
         pairs: pairs.pairs,
         rows,
         checkpoint: reference,
+        key,
         reference: None,
         settings,
     };
@@ -201,6 +200,8 @@ struct Preference {
     stop_tokens: Vec<u32>,
     /// Of the reference.
     checkpoint: PathBuf,
+    /// Of the reference's log-probabilities of these pairs.
+    key: String,
     /// There from [`Method::prepare`] on.
     reference: Option<ReferenceLogProbs>,
 }
@@ -208,13 +209,11 @@ struct Preference {
 impl Method for Preference {
     type Error = Error;
 
-    fn prepare(&mut self, resumed: Option<u64>, observer: &mut dyn Observer) -> Result<(), Error> {
-        let Settings { run, precision, .. } = &self.settings;
-        let key = reference::key(&self.checkpoint, &self.pairs, *precision)?;
-        check_identity(run, &key, resumed.is_some())?;
-        let pass = Pass { checkpoint: &self.checkpoint, precision: *precision, pad: self.step.pad };
+    fn prepare(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
+        let Settings { precision, .. } = self.settings;
+        let pass = Pass { checkpoint: &self.checkpoint, precision, pad: self.step.pad };
         let log_probs =
-            ReferenceLogProbs::obtain(&self.settings.cache(), &key, &self.pairs, &pass, observer)?;
+            ReferenceLogProbs::obtain(&self.settings.cache(), &self.key, &self.pairs, &pass, observer)?;
         self.reference = Some(log_probs);
         Ok(())
     }
@@ -259,19 +258,6 @@ impl Method for Preference {
         progress.tokens += sides().map(|side| side.num_completion_tokens() as u64).sum::<u64>();
         let tokens = sides().map(|side| side.mask.len() as u64).sum();
         Ok(Taken { record: record(progress, learning_rate, &outcome), parts: BTreeMap::new(), tokens })
-    }
-}
-
-/// Leaves the key of the reference's log-probabilities in a run that begins, and compares it with that of one that
-/// goes on: paths stay the same where what lies there does not.
-fn check_identity(run: &Path, key: &str, resumed: bool) -> Result<(), Error> {
-    let path = run.join(IDENTITY);
-    let text = serde_json::json!({ "log_probs": key }).to_string() + "\n";
-    match std::fs::read_to_string(&path) {
-        Ok(before) if resumed && before == text => Ok(()),
-        Ok(_) if resumed => Err(Error::OtherPairs { run: run.to_owned() }),
-        Err(error) if resumed => Err(remit_store::Error::io("read", &path, error).into()),
-        _ => Ok(atomic::write(&path, text.as_bytes())?),
     }
 }
 
