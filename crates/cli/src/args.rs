@@ -16,8 +16,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The tables a recipe may have, in the order of the pipeline.
-pub const SECTIONS: [&str; 10] =
-    ["quickstart", "tokenizer", "prepare", "pretrain", "score", "midtrain", "sft", "rl", "eval", "weights"];
+pub const SECTIONS: [&str; 11] = [
+    "quickstart",
+    "flywheel",
+    "tokenizer",
+    "prepare",
+    "pretrain",
+    "score",
+    "midtrain",
+    "sft",
+    "rl",
+    "eval",
+    "weights",
+];
 
 /// More than any machine has use for; starting a hundred thousand takes longer than anyone waits.
 const MAX_THREADS: usize = 1024;
@@ -78,6 +89,8 @@ enum Verb {
     Sft(commands::sft::Arguments),
     /// Reinforcement learning with verifiable rewards
     Rl(commands::rl::Arguments),
+    /// All stages, arms, iterations and seeds of a recipe: each once, whatever stops it
+    Flywheel(commands::flywheel::Arguments),
     /// Show the weight of each token of a text
     Weights(commands::weights::Arguments),
     /// What a checkpoint is, and what training it would take
@@ -147,6 +160,7 @@ impl Verb {
             Verb::Problems(arguments) => commands::problems::run(arguments, shared),
             Verb::Sft(arguments) => commands::sft::run(arguments, shared),
             Verb::Rl(arguments) => commands::rl::run(arguments, shared),
+            Verb::Flywheel(arguments) => commands::flywheel::run(arguments, shared),
             Verb::Weights(arguments) => commands::weights::run(arguments, shared),
             Verb::Inspect(arguments) => commands::inspect::run(arguments, shared),
             Verb::Eval(arguments) => commands::eval::run(arguments, shared),

@@ -13,3 +13,4 @@ pub mod scores;
 pub mod tensors;
 
 pub use error::Error;
+pub use lock::Lock;

@@ -9,13 +9,16 @@ use crate::Error;
 /// An exclusive hold on a path, for as long as this lives. The operating system lets go of it when the process ends,
 /// however it ends, so a killed run never has to be unlocked by hand.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub struct Lock {
     file: File,
 }
 
 impl Lock {
     /// Takes the lock `<directory>/.lock`, or says who has it. `what` names the directory to people.
-    pub(crate) fn try_acquire(directory: &Path, what: &'static str) -> Result<Lock, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Locked`] where another process has it, [`Error::Io`].
+    pub fn try_acquire(directory: &Path, what: &'static str) -> Result<Lock, Error> {
         let (path, file) = open(directory)?;
         match file.try_lock() {
             Ok(()) => Lock::sign(path, file),
