@@ -317,6 +317,36 @@ fn damage_is_named_and_made_good() {
     check_same("a bit", &before, &outcome(&home, "wheel"));
 }
 
+/// A limit on the size of files stands in for a disk that fills up: the optimiser's state does not fit.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_stops_it_and_loses_nothing() {
+    let home = home();
+    let line = |run: &str| format!("{LINE} --run {run} --flywheel.arms=[] --flywheel.after=[]");
+    home.ok(&line("whole"));
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; ulimit -f 300; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_remit")]);
+    command.args(line("new").split_whitespace()).current_dir(home.path());
+    let full = common::Done::of(command);
+    assert_eq!(full.code, Some(1), "{}", full.stderr);
+    for word in
+        ["error: pretrain-", "state/optimizer.safetensors", "File too large", "hint: nothing that was there"]
+    {
+        assert!(full.stderr.contains(word), "{word}: {}", full.stderr);
+    }
+    // The pre-training stopped at its checkpoint; what came before it is done, and what comes behind is not begun.
+    for (name, state) in states(&home, &line("new")) {
+        let wanted = match name.split('-').next().unwrap() {
+            "pretrain" => "begun",
+            "midtrain" | "eval" => "todo",
+            _ => "done",
+        };
+        assert_eq!(state, wanted, "{name}");
+    }
+    home.ok(&line("new"));
+    check_same("with space again", &outcome(&home, "whole"), &outcome(&home, "new"));
+}
+
 #[test]
 fn two_at_once() {
     let home = home();

@@ -22,8 +22,10 @@ pub trait Runner {
 
     /// A node begins; so many of the graph's are made.
     fn begin(&mut self, node: &Node, done: usize, total: usize);
-    /// Something a person should know.
+    /// Something a person may want to know.
     fn message(&mut self, text: &str);
+    /// Something that nobody should miss.
+    fn warn(&mut self, text: &str);
     /// Trains a tokenizer and writes it to `out`.
     fn tokenizer(&mut self, settings: &TrainTokenizer, out: &Path) -> Result<(), Self::Error>;
     /// Makes the token store `out`.
@@ -104,7 +106,7 @@ impl<R: Runner> Turn<'_, R> {
                 return Ok(());
             }
             State::Damaged(problem) | State::Outdated(problem) => {
-                self.runner.message(&format!(
+                self.runner.warn(&format!(
                     "{} ({}): {problem}; it is made again",
                     node.name(),
                     node.label()
@@ -120,7 +122,7 @@ impl<R: Runner> Turn<'_, R> {
         self.make(node)?;
         let (held_out, cost) = self.work(node)?;
         if state::finish(self.graph, index, held_out, cost)? {
-            self.runner.message(&format!(
+            self.runner.warn(&format!(
                 "{}: made again, it is not what it was (another kind of processor, another release?); what depends on it is made again too",
                 node.name()
             ));

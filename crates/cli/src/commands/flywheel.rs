@@ -5,7 +5,7 @@ use super::train::{Watch, speed, train};
 use super::{eval, prepare, print_json, quickstart, score};
 use crate::args::{SECTIONS, Shared};
 use crate::progress::Display;
-use crate::render::error::Failure;
+use crate::render::error::{Failure, warn};
 use crate::render::table::Table;
 use crate::render::{print, units};
 use crate::settings::{self, Resolved};
@@ -152,6 +152,10 @@ impl Runner for Show {
         if !self.quiet {
             eprintln!("{text}");
         }
+    }
+
+    fn warn(&mut self, text: &str) {
+        warn(text);
     }
 
     fn tokenizer(&mut self, settings: &TrainTokenizer, out: &Path) -> Result<(), Failure> {

@@ -208,7 +208,8 @@ fn references_at_a_step() {
     let at = |reference: &str, every: u64| {
         let recipe = recipe(|tables| {
             set(tables, "rl.checkpoints.permanent_every", every as i64);
-            tables["flywheel"]["arms"][0]["reference"] = reference.into();
+            let arm = tables["flywheel"]["arms"][0].as_table_mut().expect("an arm");
+            arm.insert("reference".into(), reference.into());
         });
         Graph::new(&recipe).map_err(|error| error.to_string())
     };
