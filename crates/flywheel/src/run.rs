@@ -106,11 +106,7 @@ impl<R: Runner> Turn<'_, R> {
                 return Ok(());
             }
             State::Damaged(problem) | State::Outdated(problem) => {
-                self.runner.warn(&format!(
-                    "{} ({}): {problem}; it is made again",
-                    node.name(),
-                    node.label()
-                ));
+                self.runner.warn(&format!("{} ({}): {problem}; it is made again", node.name(), node.label()));
                 state::set_aside(node, &state)?;
             }
             State::Begun | State::Todo => {}
