@@ -16,8 +16,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The tables a recipe may have, in the order of the pipeline.
-pub const SECTIONS: [&str; 11] = [
+pub const SECTIONS: [&str; 12] = [
     "quickstart",
+    "flywheel",
     "tokenizer",
     "prepare",
     "pretrain",
@@ -91,6 +92,8 @@ enum Verb {
     Dpo(commands::dpo::Arguments),
     /// Reinforcement learning with verifiable rewards
     Rl(commands::rl::Arguments),
+    /// All stages, arms, iterations and seeds of a recipe: each once, whatever stops it
+    Flywheel(commands::flywheel::Arguments),
     /// Show the weight of each token of a text
     Weights(commands::weights::Arguments),
     /// What a checkpoint is, and what training it would take
@@ -161,6 +164,7 @@ impl Verb {
             Verb::Sft(arguments) => commands::sft::run(arguments, shared),
             Verb::Dpo(arguments) => commands::dpo::run(arguments, shared),
             Verb::Rl(arguments) => commands::rl::run(arguments, shared),
+            Verb::Flywheel(arguments) => commands::flywheel::run(arguments, shared),
             Verb::Weights(arguments) => commands::weights::run(arguments, shared),
             Verb::Inspect(arguments) => commands::inspect::run(arguments, shared),
             Verb::Eval(arguments) => commands::eval::run(arguments, shared),

@@ -107,7 +107,10 @@ pub fn append(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 }
 
 /// Renames and flushes the directory that holds the new name. Both paths are on one file system.
-pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), Error> {
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn rename(from: &Path, to: &Path) -> Result<(), Error> {
     fs::rename(from, to).map_err(|cause| Error::io("rename to", to, cause))?;
     sync_directory(parent(to))
 }
@@ -121,7 +124,10 @@ pub(crate) fn partial_path(path: &Path) -> PathBuf {
 }
 
 /// Removes a file or a directory with all in it; nothing there is fine.
-pub(crate) fn remove(path: &Path) -> Result<(), Error> {
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove(path: &Path) -> Result<(), Error> {
     let result = match path.symlink_metadata() {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),

@@ -8,8 +8,9 @@ pub mod checkpoint;
 mod error;
 pub mod hash;
 pub mod json_lines;
-pub mod lock;
+mod lock;
 pub mod scores;
 pub mod tensors;
 
 pub use error::Error;
+pub use lock::Lock;

@@ -17,7 +17,7 @@ impl Lock {
     /// Takes the lock `<directory>/.lock`, or says who has it. `what` names the directory to people.
     ///
     /// # Errors
-    /// [`Error::Locked`], [`Error::Io`].
+    /// [`Error::Locked`] where another process has it, [`Error::Io`].
     pub fn try_acquire(directory: &Path, what: &'static str) -> Result<Lock, Error> {
         let (path, file) = open(directory)?;
         match file.try_lock() {

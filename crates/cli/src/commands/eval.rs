@@ -76,18 +76,18 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     if shared.dry_run {
         return dry_run(&plan, &settings.toml, shared.json);
     }
-    let evaluation = measure(&plan, shared.display())?;
+    let (evaluation, _) = measure(&plan, shared.display())?;
     shared.print(|| describe(&evaluation), &evaluation.results)
 }
 
-/// Evaluates with progress.
-pub(crate) fn measure(plan: &Plan, display: Display) -> Result<Evaluation, Failure> {
-    let mut watch = Watch { display, progress: None };
+/// Evaluates with progress; also returns how many tokens were read or generated.
+pub(crate) fn measure(plan: &Plan, display: Display) -> Result<(Evaluation, u64), Failure> {
+    let mut watch = Watch { display, progress: None, tokens: 0 };
     let evaluation = evaluate(plan, &mut watch)?;
     if let Some(progress) = watch.progress {
         progress.finish();
     }
-    Ok(evaluation)
+    Ok((evaluation, watch.tokens))
 }
 
 /// Resolved settings, the model, and what it would be asked.
@@ -177,6 +177,7 @@ fn show(mean: Mean) -> String {
 struct Watch {
     display: Display,
     progress: Option<Sequences>,
+    tokens: u64,
 }
 
 impl Observer for Watch {
@@ -185,6 +186,7 @@ impl Observer for Watch {
     }
 
     fn advance(&mut self, sequences: u64, tokens: u64) {
+        self.tokens += tokens;
         if let Some(progress) = &self.progress {
             progress.add(sequences, tokens);
         }

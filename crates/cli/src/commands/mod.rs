@@ -2,6 +2,7 @@
 
 pub mod dpo;
 pub mod eval;
+pub mod flywheel;
 pub mod generate;
 pub mod inspect;
 pub mod prepare;
@@ -24,6 +25,7 @@ crate::hints!(
     remit_corpus::Error,
     remit_corpus::generate::Error,
     remit_eval::Error,
+    remit_flywheel::Error,
     remit_model::Error,
     remit_objective::Error,
     remit_rl::Error,
@@ -118,6 +120,7 @@ mod tests {
             for section in SECTIONS.into_iter().filter(|section| recipe.has(section)) {
                 match section {
                     "quickstart" => check::<super::quickstart::Settings>(&recipe, section),
+                    "flywheel" => check::<remit_flywheel::Settings>(&recipe, section),
                     "tokenizer" => check::<remit_corpus::TrainTokenizer>(&recipe, section),
                     "prepare" => check::<remit_corpus::Prepare>(&recipe, section),
                     "pretrain" | "midtrain" | "sft" => check::<remit_train::Settings>(&recipe, section),

@@ -7,7 +7,8 @@ use crate::render::table::Table;
 use crate::render::{print, units};
 use crate::settings::Recipe;
 use clap::Args;
-use remit_corpus::generate::{Family, Level, Noise, Problems, Split, registry_text};
+use remit_corpus::generate::{Family, Level, Noise, Split};
+use remit_flywheel::generated::{Generated, Generator, Text};
 use remit_store::atomic;
 use remit_train::{Summary, read_summary};
 use serde::{Deserialize, Serialize};
@@ -16,11 +17,9 @@ use std::time::Instant;
 
 /// The recipe, and the lock file that says which versions of the dependencies the ordinary text comes from.
 const RECIPE: &str = include_str!("../../../../recipes/quickstart.toml");
-const LOCKFILE: &str = include_str!("../../../../Cargo.lock");
+pub(super) const LOCKFILE: &str = include_str!("../../../../Cargo.lock");
 /// The directory that the recipe is written for.
 const HOME: &str = "runs/quickstart";
-/// Of so many documents of ordinary text, one is kept apart.
-const HELD_OUT_ONE_IN: usize = 40;
 
 /// Flags of the verb.
 #[derive(Debug, Args)]
@@ -116,27 +115,22 @@ fn shown(command: &[String]) -> String {
 
 /// Ordinary text and problems, where they are not there yet.
 fn generate(home: &Path, settings: &Settings) -> Result<(), Failure> {
-    let text = home.join("text.jsonl");
-    if !text.is_file() {
-        let documents = registry_text::registry_text(LOCKFILE, &registry_text::cargo_home()?)?;
-        let (apart, rest): (Vec<_>, Vec<_>) =
-            documents.into_iter().enumerate().partition(|(index, _)| index % HELD_OUT_ONE_IN == 0);
-        let strip = |documents: Vec<(usize, _)>| {
-            documents.into_iter().map(|(_, document)| document).collect::<Vec<_>>()
-        };
-        registry_text::write_jsonl(&home.join("text-heldout.jsonl"), &strip(apart))?;
-        registry_text::write_jsonl(&text, &strip(rest))?;
-    }
     let noise = Noise { corrupted: settings.corrupted, filler: settings.filler };
-    for (name, count, noise, split, seed) in [
-        ("problems.jsonl", settings.problems, noise, Split::Train, settings.seed),
-        ("clean.jsonl", settings.clean_problems, Noise::NONE, Split::Train, settings.seed + 1),
-        ("solutions.jsonl", settings.test_problems, Noise::NONE, Split::Test, settings.seed),
+    let problems = |count, noise, split, seed| {
+        let families = Family::MICRO10.into();
+        Generated::Problems(Generator { count, seed, families, level: Level::default(), split, noise })
+    };
+    let seed = settings.seed;
+    for (name, corpus) in [
+        ("text-heldout.jsonl", Generated::Text(Text { held_out: true })),
+        ("text.jsonl", Generated::Text(Text { held_out: false })),
+        ("problems.jsonl", problems(settings.problems, noise, Split::Train, seed)),
+        ("clean.jsonl", problems(settings.clean_problems, Noise::NONE, Split::Train, seed + 1)),
+        ("solutions.jsonl", problems(settings.test_problems, Noise::NONE, Split::Test, seed)),
     ] {
         let path = home.join(name);
         if !path.is_file() {
-            let (families, level) = (Family::MICRO10.into(), Level::default());
-            Problems { families, level, seed, count, noise, split }.write_jsonl(&path)?;
+            corpus.write(&path, LOCKFILE)?;
         }
     }
     Ok(())

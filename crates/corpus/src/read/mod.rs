@@ -15,7 +15,7 @@ mod tokens;
 mod units;
 
 pub(crate) use pieces::{Content, Piece};
-pub use source::{Format, Source, Split, TokenDtype};
+pub use source::{Format, Source, Split, TokenDtype, files_at};
 pub(crate) use source::{ResolvedFormat, expand, paths_at};
 pub use units::Skipped;
 pub(crate) use units::{Cursor, SourceFiles, UNIT_BYTES, Unit, UnitSettings, Units, find_files, total_bytes};

@@ -147,6 +147,15 @@ pub(crate) fn expand(
     if files.is_empty() { Err(no_files()) } else { Ok(files) }
 }
 
+/// The files that a setting of this path means, sorted: itself, all below a directory, or all that match a pattern
+/// with `*`. None where there is none.
+///
+/// # Errors
+/// A pattern that makes no sense, a directory that cannot be read.
+pub fn files_at(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    paths_at(path, || "path".into())
+}
+
 /// The files at `path`, sorted: itself, all below a directory, or all that match a pattern. None where there is none.
 pub(crate) fn paths_at(path: &Path, setting: impl Fn() -> String) -> Result<Vec<PathBuf>, Error> {
     let pattern = path.to_str().filter(|path| path.contains('*'));

@@ -14,7 +14,7 @@ use remit_corpus::examples::Example;
 use remit_kernels::Precision;
 use remit_model::{Architecture, Decoder, Frozen, Keep, Workspace};
 use remit_store::hash::{hash_bytes, hash_checkpoint};
-use remit_store::lock::Lock;
+use remit_store::Lock;
 use remit_store::tensors::{FileDtype, TensorFile, TensorOut, write_tensors};
 use std::ops::Range;
 use std::path::Path;

@@ -1,0 +1,432 @@
+//! `remit flywheel`: arms that should be equal are, a killed flywheel ends as an uninterrupted one, and nothing is run
+//! twice or lost.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Dice, Home, RECIPE, check_same, tree};
+use serde_json::Value;
+
+/// The flywheel's own table: two arms beside `ntp`, one of which weighs nothing.
+const FLYWHEEL: &str = r#"
+[flywheel]
+run = "wheel"
+
+[flywheel.data]
+tests = { kind = "problems", count = 20, split = "test" }
+
+[[flywheel.arms]]
+name = "remit"
+objective = { kind = "remit" }
+
+[[flywheel.arms]]
+name = "nothing"
+objective = { kind = "remit", epsilon_low = 0.0, epsilon_high = 0.0 }
+"#;
+
+/// The recipe of the single verbs without what the flywheel fills in.
+fn recipe() -> String {
+    let filled_in = [
+        "run = ",
+        "from = ",
+        "tokens = ",
+        "reference = ",
+        "out = ",
+        "checkpoint = ",
+        "tokenizer = ",
+        "kind = \"remit\"",
+    ];
+    let mut text: String = RECIPE
+        .lines()
+        .filter(|line| !filled_in.iter().any(|key| line.starts_with(key)))
+        .filter(|line| !["[midtrain.objective]", "[midtrain.reference]"].contains(line))
+        .map(|line| line.replace("tokens/heldout", "@corpus/heldout") + "\n")
+        .collect();
+    for (from, to) in [
+        ("steps = 24", "steps = 8"),
+        ("[midtrain]\nsteps = 12", "[midtrain]\nsteps = 6"),
+        ("[rl]\nsteps = 12", "[rl]\nsteps = 4"),
+        ("epochs = 2", "epochs = 1"),
+        ("[sft.held_out]\n", "[sft.held_out]\nwindows = 4\n"),
+        ("max_position_embeddings = 64", "max_position_embeddings = 160"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        text = text.replace(from, to);
+    }
+    text = text.replace(
+        "stores = { text = \"@corpus/heldout\" }",
+        "stores = { text = \"@corpus/heldout\", tests = \"@tests\" }",
+    );
+    let eval = "\n[eval]\ntasks = [\"micro10_clock\"]\nmax_new_tokens = 4\n\n[eval.micro10]\nproblems = 2\n";
+    text + FLYWHEEL + eval
+}
+
+fn home() -> Home {
+    let home = Home::new();
+    home.write("wheel.toml", recipe());
+    home
+}
+
+const LINE: &str = "flywheel --config wheel.toml --quiet --threads 1";
+
+/// What the nodes of a flywheel are, by name, places and clocks left out.
+fn outcome(home: &Home, run: &str) -> BTreeMap<String, Vec<u8>> {
+    let mut files = tree(&home.at(run).join("nodes"));
+    files.retain(|name, _| {
+        let left_out = ["node.json", "timings.jsonl", "settings.toml", "results.json", ".lock"];
+        !left_out.iter().any(|end| name.ends_with(&format!("/{end}"))) && !name.contains("/tensorboard/")
+    });
+    files
+}
+
+fn report(home: &Home, run: &str) -> Value {
+    serde_json::from_slice(&home.read(&format!("{run}/flywheel.json"))).unwrap()
+}
+
+/// The figures of a report, which do not depend on when or how often it was stopped.
+fn figures(report: &Value) -> Vec<Value> {
+    report["figures"].as_array().unwrap().clone()
+}
+
+/// The nodes of a report that `is` picks, by name.
+fn nodes(report: &Value, is: impl Fn(&Value) -> bool) -> Vec<String> {
+    let nodes = report["nodes"].as_array().unwrap().iter();
+    nodes.filter(|node| is(node)).map(|node| node["name"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The one node of a stage that only this arm needs.
+fn node_of(report: &Value, stage: &str, arm: &str) -> String {
+    let owned = |node: &Value| {
+        let owners = node["owners"].as_array().unwrap();
+        node["stage"] == stage && !owners.is_empty() && owners.iter().all(|owner| owner["arm"] == arm)
+    };
+    let found = nodes(report, owned);
+    assert_eq!(found.len(), 1, "{stage} of {arm}: {found:?}");
+    found.into_iter().next().unwrap()
+}
+
+fn states(home: &Home, line: &str) -> BTreeMap<String, String> {
+    let report = home.json(&format!("{line} --status --json"));
+    let nodes = report["nodes"].as_array().unwrap().iter();
+    let word = |node: &Value, key: &str| node[key].as_str().unwrap().to_owned();
+    nodes.map(|node| (word(node, "name"), word(node, "state"))).collect()
+}
+
+#[test]
+fn equal_arms_are_equal_and_nothing_is_run_twice() {
+    let home = home();
+    assert!(states(&home, LINE).values().all(|state| state == "todo"));
+    let table = home.ok(LINE);
+    for word in ["ntp", "remit", "nothing", "midtrain", "accuracy", "own tokens"] {
+        assert!(table.contains(word), "{word}: {table}");
+    }
+    let first = report(&home, "wheel");
+    assert!(states(&home, LINE).values().all(|state| state == "done"));
+
+    // Weights of one are plain prediction, bit for bit, through all stages.
+    for stage in ["midtrain", "sft", "rl"] {
+        let [ntp, nothing, remit] = ["ntp", "nothing", "remit"]
+            .map(|arm| home.parameters(&format!("wheel/nodes/{}", node_of(&first, stage, arm))));
+        assert!(ntp == nothing, "{stage}: epsilon 0 is not ntp");
+        assert!(ntp != remit, "{stage}: remit does nothing");
+    }
+    let difference = first["comparison"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["arm"] == "nothing" && row["point"] == "rl" && row["task"] == "held-out");
+    assert_eq!(difference.unwrap()["difference"]["difference"]["mean"], 0.0);
+
+    // One pre-training, one scoring for both arms, which share the reference.
+    for (stage, count) in [("pretrain", 1), ("score", 1), ("midtrain", 3), ("sft", 3), ("rl", 3), ("eval", 9)]
+    {
+        assert_eq!(nodes(&first, |node| node["stage"] == stage).len(), count, "{stage}");
+    }
+    // Costs: from a score store a step of remit has the passes of ntp, and the scoring is its own or shared.
+    let cost = |arm: &str, key: &str| {
+        let name = node_of(&first, "midtrain", arm);
+        let node =
+            first["nodes"].as_array().unwrap().iter().find(|node| node["name"] == name.as_str()).unwrap();
+        node["cost"][key].as_f64().unwrap()
+    };
+    assert_eq!(cost("remit", "forward"), 6.0 * 8.0 * 32.0);
+    assert_eq!(cost("remit", "backward"), cost("ntp", "forward"));
+    assert_eq!((cost("remit", "reference"), cost("remit", "tokens")), (0.0, cost("ntp", "tokens")));
+    assert!(cost("ntp", "flops") > 0.0 && cost("ntp", "seconds") > 0.0);
+
+    // Again: nothing is touched.
+    let times = |home: &Home| -> BTreeMap<PathBuf, std::time::SystemTime> {
+        let names = tree(&home.at("wheel/nodes")).into_keys();
+        let path = names.map(|name| home.at("wheel/nodes").join(name));
+        path.map(|path| (path.clone(), path.metadata().unwrap().modified().unwrap())).collect()
+    };
+    let before = times(&home);
+    home.ok(LINE);
+    assert_eq!(before, times(&home));
+
+    // Moved as a whole, it is as done as before.
+    fs::rename(home.at("wheel"), home.at("moved")).unwrap();
+    assert!(states(&home, &format!("{LINE} --run moved")).values().all(|state| state == "done"));
+    fs::rename(home.at("moved"), home.at("wheel")).unwrap();
+
+    // A setting of reinforcement learning is of it alone and of what evaluates it.
+    let edited = format!("{LINE} --rl.optimizer.learning_rate=2e-3");
+    let dry = home.ok(&format!("{edited} --dry-run"));
+    assert!(dry.contains("learning_rate = 0.002") && dry.contains("to do"), "{dry}");
+    let todo: Vec<String> = states(&home, &edited)
+        .into_iter()
+        .filter(|(_, state)| state != "done")
+        .map(|(name, _)| name.split('-').next().unwrap().to_owned())
+        .collect();
+    // Of ntp reinforcement learning and its evaluation; its model is the reference of everything behind it.
+    assert_eq!(todo.iter().filter(|stage| *stage == "rl").count(), 3);
+    assert!(todo.iter().all(|stage| ["rl", "eval", "score", "midtrain", "sft"].contains(&stage.as_str())));
+    assert_eq!(todo.iter().filter(|stage| *stage == "midtrain").count(), 2);
+    assert!(home.ok(&format!("{edited} --status")).contains("stale, of other settings"));
+    let held = home.json(&format!("{edited} --dry-run --json"));
+    assert_eq!(held["stale"].as_array().unwrap().len(), todo.len());
+
+    // A setting of an evaluation costs nothing but evaluations; the others stay.
+    let asked = format!("{LINE} --eval.micro10.problems=3");
+    home.ok(&asked);
+    let second = report(&home, "wheel");
+    assert_eq!(second["stale"].as_array().unwrap().len(), 9);
+    check_trained(&home, &first, &second);
+    let removed = home.ok(&format!("{asked} --prune"));
+    assert_eq!(removed.lines().count(), 9, "{removed}");
+    assert!(states(&home, &asked).values().all(|state| state == "done"));
+}
+
+/// Nodes that two reports have in common were not made again.
+fn check_trained(home: &Home, first: &Value, second: &Value) {
+    let trained = |node: &Value| node["stage"] != "eval";
+    let names = nodes(first, trained);
+    assert_eq!(names, nodes(second, trained));
+    for name in names {
+        let path = home.at("wheel/nodes").join(&name).join("node.json");
+        assert!(path.is_file(), "{name}");
+    }
+    let costs = |report: &Value| -> Vec<Value> {
+        let nodes = report["nodes"].as_array().unwrap().iter();
+        nodes.filter(|node| trained(node)).map(|node| node["cost"].clone()).collect()
+    };
+    assert_eq!(costs(first), costs(second), "seconds of a node that was made again would differ");
+}
+
+/// Starts the flywheel and kills it after `delay`; whether it was killed before it ended.
+fn kill_after(home: &Home, line: &str, delay: Duration) -> bool {
+    let mut process: Child = home.command(line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while start.elapsed() < delay {
+        if let Some(status) = process.try_wait().unwrap() {
+            let stderr = std::io::read_to_string(process.stderr.take().unwrap()).unwrap();
+            assert!(status.success(), "{line} failed by itself: {stderr}");
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    process.kill().unwrap();
+    !process.wait().unwrap().success()
+}
+
+#[test]
+fn killed_at_twenty_random_moments() {
+    let home = home();
+    let line = |run: &str| format!("{LINE} --run {run} --rl.checkpoints.ephemeral_every=2");
+    let start = Instant::now();
+    home.ok(&line("whole"));
+    let whole = start.elapsed();
+    let mut dice = Dice::new(5);
+    let mut kills = 0;
+    // Spread over the whole work: each start makes some of it and loses a little.
+    for turn in 0i32..200 {
+        let most = whole.as_secs_f64() / 12.0 * 1.05f64.powi((turn - 20).max(0));
+        let delay = Duration::from_secs_f64(most * (dice.roll(1000) + 1) as f64 / 1000.0);
+        if !kill_after(&home, &line("killed"), delay) {
+            break;
+        }
+        kills += 1;
+    }
+    home.ok(&line("killed"));
+    assert!(kills >= 20, "only {kills} kills landed before the end");
+    check_same("killed", &outcome(&home, "whole"), &outcome(&home, "killed"));
+    let [whole, killed] = ["whole", "killed"].map(|run| report(&home, run));
+    assert_eq!(figures(&whole), figures(&killed));
+    let counted = |report: &Value| -> Vec<Value> {
+        let nodes = report["nodes"].as_array().unwrap().iter();
+        let cost = nodes.map(|node| node["cost"].clone());
+        cost.map(|mut cost| {
+            cost.as_object_mut().unwrap().remove("seconds");
+            cost
+        })
+        .collect()
+    };
+    assert_eq!(counted(&whole), counted(&killed), "costs, time aside");
+}
+
+#[test]
+fn damage_is_named_and_made_good() {
+    let home = home();
+    home.write(
+        "small.toml",
+        recipe().replace("name = \"nothing\"", "name = \"none\"").replace("after = ", ""),
+    );
+    let line = "flywheel --config wheel.toml --threads 1 --flywheel.after=[\"sft\"] --flywheel.arms.0.reference=sft \
+                --flywheel.arms.1.reference=sft";
+    home.ok(line);
+    let (first, before) = (report(&home, "wheel"), outcome(&home, "wheel"));
+    let pretrain = nodes(&first, |node| node["stage"] == "pretrain").remove(0);
+    let damage: [(&str, &dyn Fn()); 3] = [
+        ("is missing", &|| fs::remove_dir_all(home.checkpoint(&format!("wheel/nodes/{pretrain}"))).unwrap()),
+        ("is missing or cut", &|| {
+            let path = home.checkpoint(&format!("wheel/nodes/{pretrain}")).join("model.safetensors");
+            let bytes = fs::read(&path).unwrap();
+            fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        }),
+        ("`metrics.jsonl` had", &|| {
+            fs::write(home.at(&format!("wheel/nodes/{pretrain}/metrics.jsonl")), "").unwrap()
+        }),
+    ];
+    for (said, damage) in damage {
+        damage();
+        let status = home.ok(&format!("{line} --status"));
+        assert!(status.contains(&pretrain) && status.contains("damaged"), "{status}");
+        let done = home.remit(line);
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        assert!(done.stderr.contains(&pretrain) && done.stderr.contains(said), "{said}: {}", done.stderr);
+        assert!(done.stderr.contains("it is made again"), "{}", done.stderr);
+        assert!(!done.stderr.contains("] sft"), "what depends on it was made again: {}", done.stderr);
+        check_same(said, &before, &outcome(&home, "wheel"));
+    }
+    // A single bit in what another node is to be made from: found before it is built upon.
+    let sft = node_of(&first, "sft", "remit");
+    let midtrain = node_of(&first, "midtrain", "remit");
+    let path = home.checkpoint(&format!("wheel/nodes/{midtrain}")).join("model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    fs::remove_dir_all(home.at(&format!("wheel/nodes/{sft}"))).unwrap();
+    let done = home.remit(line);
+    assert!(done.stderr.contains(&midtrain) && done.stderr.contains("has changed since"), "{}", done.stderr);
+    check_same("a bit", &before, &outcome(&home, "wheel"));
+}
+
+/// A limit on the size of files stands in for a disk that fills up: the optimiser's state does not fit.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_stops_it_and_loses_nothing() {
+    let home = home();
+    let line = |run: &str| format!("{LINE} --run {run} --flywheel.arms=[] --flywheel.after=[]");
+    home.ok(&line("whole"));
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; ulimit -f 300; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_remit")]);
+    command.args(line("new").split_whitespace()).current_dir(home.path());
+    let full = common::Done::of(command);
+    assert_eq!(full.code, Some(1), "{}", full.stderr);
+    for word in
+        ["error: pretrain-", "state/optimizer.safetensors", "File too large", "hint: nothing that was there"]
+    {
+        assert!(full.stderr.contains(word), "{word}: {}", full.stderr);
+    }
+    // The pre-training stopped at its checkpoint; what came before it is done, and nothing behind it is begun.
+    let states = states(&home, &line("new"));
+    for (stage, wanted) in
+        [("tokenizer", "done"), ("pretrain", "begun"), ("midtrain", "todo"), ("eval", "todo")]
+    {
+        let mut of_stage = states.iter().filter(|(name, _)| name.starts_with(stage));
+        assert!(of_stage.all(|(_, state)| state == wanted), "{stage}: {states:?}");
+    }
+    home.ok(&line("new"));
+    check_same("with space again", &outcome(&home, "whole"), &outcome(&home, "new"));
+}
+
+#[test]
+fn two_at_once() {
+    let home = home();
+    let line = format!("{LINE} --pretrain.steps=100000");
+    let mut first = home.command(&line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let start = Instant::now();
+    while !home.at("wheel/.lock").is_file() && start.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    for more in ["", "--prune"] {
+        let second = home.remit(&format!("{line} {more}"));
+        assert_eq!(second.code, Some(1), "{}", second.stderr);
+        let said = format!("another process (pid {}) is using flywheel `wheel`", first.id());
+        assert!(second.stderr.contains(&said), "{}", second.stderr);
+        assert!(second.stderr.contains("wait for it to end"), "{}", second.stderr);
+    }
+    // Looking is allowed.
+    home.ok(&format!("{line} --status"));
+    first.kill().unwrap();
+    first.wait().unwrap();
+}
+
+#[test]
+fn mistakes_are_named_before_anything_is_made() {
+    let home = home();
+    let recipe = recipe();
+    let without = |table: &str| {
+        let start = recipe.find(&format!("[{table}]")).unwrap();
+        let rest = &recipe[start + 1..];
+        let end = rest.find(&format!("\n[{table}.")).or(rest.find("\n[")).unwrap();
+        format!("{}{}", &recipe[..start], &rest[end + 1..])
+    };
+    for (name, text, wanted) in [
+        ("table", without("prepare"), "the recipe has no table `[prepare]`"),
+        (
+            "seeds",
+            recipe.replace("run = \"wheel\"", "run = \"wheel\"\nseeds = []"),
+            "`flywheel.seeds` is empty",
+        ),
+        ("twice", recipe.replace("name = \"nothing\"", "name = \"remit\""), "two arms are named `remit`"),
+        ("baseline", recipe.replace("name = \"nothing\"", "name = \"ntp\""), "two arms are named `ntp`"),
+        (
+            "reference",
+            recipe.replace("name = \"nothing\"", "name = \"nothing\"\nreference = \"lr\""),
+            "reference `lr` of arm `nothing` is neither a stage nor a checkpoint",
+        ),
+        (
+            "step",
+            recipe.replace("name = \"nothing\"", "name = \"nothing\"\nreference = \"rl@2\""),
+            "reference `rl@2` of arm `nothing` is not kept",
+        ),
+        (
+            "owned",
+            recipe.replace("[rl]\n", "[rl]\nfrom = \"x\"\n"),
+            "`rl.from` is set, but the flywheel fills it in",
+        ),
+        ("data", recipe.replace("\"@tests\"", "\"@test\""), "did you mean `@tests`?"),
+        ("key", recipe.replace("[flywheel]\n", "[flywheel]\niteration = 1\n"), "iterations"),
+        (
+            "stage",
+            recipe.replace(
+                "name = \"nothing\"",
+                "name = \"nothing\"\nsettings = { prepare = { holdout = 0.5 } }",
+            ),
+            "settings.prepare` is no stage that an arm can have its own way",
+        ),
+        (
+            "setting",
+            recipe.replace("name = \"nothing\"", "name = \"nothing\"\nsettings = { rl = { stepz = 5 } }"),
+            "stepz",
+        ),
+    ] {
+        home.write(&format!("{name}.toml"), text);
+        let done = home.remit(&format!("flywheel --config {name}.toml --quiet"));
+        assert_eq!(done.code, Some(1), "{name}: {}", done.stderr);
+        assert!(done.stderr.contains(wanted), "{name}: {}", done.stderr);
+        assert!(done.stderr.contains("hint: "), "{name}: {}", done.stderr);
+        assert!(!home.at("wheel").exists(), "{name}: something was made");
+    }
+    let none = home.remit("flywheel");
+    assert_eq!(none.code, Some(2));
+    assert!(none.stderr.contains("a flywheel needs a recipe"), "{}", none.stderr);
+}

@@ -1,0 +1,710 @@
+//! The graph: which stages there are for which arms, iterations and seeds, and what each depends on.
+//!
+//! Nodes are in an order in which each comes after what it depends on. What two arms have in common is one node: the
+//! ordinary text, the pre-training, the whole of iteration 0.
+
+use crate::identity::{id_of, identity};
+use crate::recipe::Templates;
+use crate::settings::{After, Arm, BASELINE, Point, Reference};
+use crate::{Error, Generated, Recipe, files};
+use remit_corpus::{Prepare, Source, TrainTokenizer};
+use remit_objective::Objective;
+use remit_train::settings::{Checkpoints, HeldOut, ReferenceSettings};
+use remit_train::{ScoreSettings, locate_checkpoint};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+/// What a node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Generates a corpus.
+    Data,
+    /// Trains a tokenizer.
+    Tokenizer,
+    /// Makes a token store.
+    Prepare,
+    /// Pre-trains.
+    Pretrain,
+    /// Writes a reference's scores down.
+    Score,
+    /// Mid-trains.
+    Midtrain,
+    /// Fine-tunes.
+    Sft,
+    /// Reinforces.
+    Rl,
+    /// Evaluates.
+    Eval,
+}
+
+impl Stage {
+    /// The name in directories and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Data => "data",
+            Stage::Tokenizer => "tokenizer",
+            Stage::Prepare => "prepare",
+            Stage::Pretrain => "pretrain",
+            Stage::Score => "score",
+            Stage::Midtrain => "midtrain",
+            Stage::Sft => "sft",
+            Stage::Rl => "rl",
+            Stage::Eval => "eval",
+        }
+    }
+
+    /// The version of what the stage makes of its settings and inputs. To be raised with every change of a stage that
+    /// changes its results, so that no node of before passes for one of now.
+    pub fn version(self) -> u32 {
+        1
+    }
+
+    /// Whether it is a run with checkpoints.
+    pub fn has_checkpoints(self) -> bool {
+        matches!(self, Stage::Pretrain | Stage::Midtrain | Stage::Sft | Stage::Rl)
+    }
+}
+
+/// A stage with its settings, places filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// The corpus goes to `NAME.jsonl` in the node's directory.
+    Data(String, Generated),
+    /// `tokenizer.json` goes to the node's directory.
+    Tokenizer(TrainTokenizer),
+    /// The store goes to `store` in the node's directory.
+    Prepare(Prepare),
+    /// The run directory is the node's.
+    Train(remit_train::Stage, Box<remit_train::Settings>),
+    /// The scores go to `scores` in the node's directory.
+    Score(ScoreSettings),
+    /// The run directory is the node's.
+    Rl(Box<remit_rl::Settings>),
+    /// The results go to the node's directory.
+    Eval(Box<remit_eval::Settings>),
+}
+
+/// Whom a node is made for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Owner {
+    /// The arm.
+    pub arm: String,
+    /// Its turn; 0 is the ordinary pipeline.
+    pub iteration: u32,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// What a node depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Another node, or a part of what it makes.
+    Node(usize, String),
+    /// Something of the user's, by the hash of its content.
+    Content(String),
+}
+
+/// One stage to run once.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// The hash of everything that its result depends on.
+    pub id: String,
+    /// Which stage.
+    pub stage: Stage,
+    /// What it does.
+    pub work: Work,
+    /// What it depends on, by role.
+    pub inputs: BTreeMap<String, Input>,
+    /// Whom it is made for; nobody in particular where all need it.
+    pub owners: BTreeSet<Owner>,
+    /// For an evaluation, what is evaluated; for data and stores, what is in them.
+    pub subject: Option<String>,
+    /// Where it is made.
+    pub directory: PathBuf,
+    /// What the id is the hash of.
+    pub identity: Value,
+}
+
+impl Node {
+    /// `midtrain-3f2a...`: the name of its directory.
+    pub fn name(&self) -> String {
+        format!("{}-{}", self.stage.name(), &self.id[..ID_DIGITS])
+    }
+
+    /// The nodes that it depends on, each once.
+    pub fn parents(&self) -> BTreeSet<usize> {
+        let parents = self.inputs.values().filter_map(|input| match input {
+            Input::Node(index, _) => Some(*index),
+            Input::Content(_) => None,
+        });
+        parents.collect()
+    }
+
+    /// What it is, in words: `midtrain of remit, iteration 1, seed 2`.
+    pub fn label(&self) -> String {
+        let what = match &self.subject {
+            Some(subject) => format!("{} of {subject}", self.stage.name()),
+            None => self.stage.name().to_owned(),
+        };
+        match &self.owners.iter().collect::<Vec<_>>()[..] {
+            [] => what,
+            [Owner { arm, iteration, seed }] => {
+                format!("{what}, arm {arm}, iteration {iteration}, seed {seed}")
+            }
+            [Owner { arm, iteration, seed }, rest @ ..] => {
+                format!("{what}, arm {arm}, iteration {iteration}, seed {seed} (and {} more)", rest.len())
+            }
+        }
+    }
+}
+
+/// The stages of one arm, turn and seed, from mid-training on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Whose.
+    pub owner: Owner,
+    /// Each point with the node of its model and the node of its evaluation.
+    pub points: Vec<(Point, usize, Option<usize>)>,
+}
+
+impl Chain {
+    fn node(&self, point: Point) -> usize {
+        let found = self.points.iter().find(|(other, ..)| *other == point);
+        found.expect("`Settings::validate` has checked the reference").1
+    }
+}
+
+/// All nodes.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    /// The run directory.
+    pub run: PathBuf,
+    /// In an order in which they can be made.
+    pub nodes: Vec<Node>,
+    /// What is compared, the ordinary pipeline first.
+    pub chains: Vec<Chain>,
+    /// The `Cargo.lock` of generated text.
+    pub(crate) lockfile: String,
+}
+
+/// Digits of an id in names: no two of a run's nodes agree in so many.
+const ID_DIGITS: usize = 12;
+/// Where nodes are in the run directory.
+pub(crate) const NODES: &str = "nodes";
+
+/// A path with what it is the content of.
+#[derive(Clone, Debug)]
+struct Given {
+    path: PathBuf,
+    input: Input,
+}
+
+impl Graph {
+    /// The graph of a recipe. Files that a user names are read for their hashes.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the recipe; files that are missing.
+    pub fn new(recipe: &Recipe) -> Result<Graph, Error> {
+        recipe.validate()?;
+        let mut builder =
+            Builder { recipe, nodes: Vec::new(), by_id: HashMap::new(), corpus: None, tokenizer: None };
+        builder.corpus()?;
+        let mut chains: Vec<Chain> = Vec::new();
+        let settings = &recipe.flywheel;
+        for &seed in &settings.seeds {
+            let owner = Owner { arm: BASELINE.into(), iteration: 0, seed };
+            chains.push(builder.chain(&Arm::baseline(), owner, None)?);
+        }
+        for arm in &settings.arms {
+            for &seed in &settings.seeds {
+                let mut before = chains
+                    .iter()
+                    .find(|chain| chain.owner.arm == BASELINE && chain.owner.seed == seed)
+                    .expect("every seed has a baseline")
+                    .clone();
+                for iteration in 1..=arm.turns(settings.iterations) {
+                    let owner = Owner { arm: arm.name.clone(), iteration, seed };
+                    before = builder.chain(arm, owner, Some(&before))?;
+                    chains.push(before.clone());
+                }
+            }
+        }
+        Ok(Graph {
+            run: settings.run.clone(),
+            nodes: builder.nodes,
+            chains,
+            lockfile: recipe.lockfile.clone(),
+        })
+    }
+
+    /// A node and everything that it depends on.
+    pub fn closure(&self, index: usize) -> BTreeSet<usize> {
+        let mut found = BTreeSet::from([index]);
+        let mut open = vec![index];
+        while let Some(index) = open.pop() {
+            open.extend(self.nodes[index].parents().into_iter().filter(|&parent| found.insert(parent)));
+        }
+        found
+    }
+
+    /// The node in a directory of this name.
+    pub fn named(&self, name: &str) -> Option<usize> {
+        self.nodes.iter().position(|node| node.name() == name)
+    }
+}
+
+struct Builder<'a> {
+    recipe: &'a Recipe,
+    nodes: Vec<Node>,
+    by_id: HashMap<String, usize>,
+    corpus: Option<usize>,
+    tokenizer: Option<Given>,
+}
+
+type Inputs = BTreeMap<String, Input>;
+
+/// What a run's settings have that says where, or how fast, and nothing about its result.
+const OF_TRAINING: [&str; 8] = [
+    "run",
+    "from",
+    "data.tokens",
+    "data.examples.files",
+    "reference",
+    "held_out.stores",
+    "checkpoints.ephemeral_every",
+    "checkpoints.keep_last",
+];
+const OF_RL: [&str; 8] = [
+    "run",
+    "from",
+    "prompts.files",
+    "reference",
+    "held_out.stores",
+    "rollout.batch_size",
+    "checkpoints.ephemeral_every",
+    "checkpoints.keep_last",
+];
+const OF_EVAL: [&str; 7] =
+    ["model", "out", "overwrite", "batch_size", "paths", "shots.gsm8k.path", "shots.svamp.path"];
+
+impl Builder<'_> {
+    /// Adds a node, or finds the same one. `work` is given its directory.
+    fn add(
+        &mut self,
+        stage: Stage,
+        settings: &impl Serialize,
+        left_out: &[&str],
+        inputs: Inputs,
+        work: impl FnOnce(&Path) -> Work,
+    ) -> usize {
+        let of = |input: &Input| match input {
+            Input::Node(index, part) => format!("{}{part}", self.nodes[*index].id),
+            Input::Content(hash) => hash.clone(),
+        };
+        let by_role = inputs.iter().map(|(role, input)| (role.clone(), of(input))).collect();
+        let identity = identity(stage.name(), stage.version(), settings, left_out, &by_role);
+        let id = id_of(&identity);
+        if let Some(&index) = self.by_id.get(&id) {
+            return index;
+        }
+        let name = format!("{}-{}", stage.name(), &id[..ID_DIGITS]);
+        let directory = self.recipe.flywheel.run.join(NODES).join(name);
+        let work = work(&directory);
+        let node = Node {
+            id: id.clone(),
+            stage,
+            work,
+            inputs,
+            owners: BTreeSet::new(),
+            subject: None,
+            directory,
+            identity,
+        };
+        self.nodes.push(node);
+        self.by_id.insert(id, self.nodes.len() - 1);
+        self.nodes.len() - 1
+    }
+
+    /// What a node makes, or a part of it.
+    fn given(&self, index: usize, place: &str, part: &str) -> Given {
+        Given { path: self.nodes[index].directory.join(place), input: Input::Node(index, part.to_owned()) }
+    }
+
+    /// The name in a path `@NAME`.
+    fn data_name<'p>(&self, key: &str, path: &'p Path) -> Result<Option<&'p str>, Error> {
+        let Some(name) = path.to_str().and_then(|path| path.strip_prefix('@')) else { return Ok(None) };
+        let known = &self.recipe.flywheel.data;
+        if !known.contains_key(name) {
+            let (key, known) = (key.to_owned(), known.keys().cloned().collect());
+            return Err(Error::UnknownData { key, name: name.to_owned(), known });
+        }
+        Ok(Some(name))
+    }
+
+    /// The node of a generated corpus.
+    fn data(&mut self, name: &str) -> Given {
+        let generated = self.recipe.flywheel.data[name].clone();
+        let pins = generated.pins(&self.recipe.lockfile);
+        let mut inputs = Inputs::new();
+        if !pins.is_empty() {
+            let text = pins.join("\n");
+            inputs.insert("versions".into(), Input::Content(remit_store::hash::hash_bytes(text.as_bytes())));
+        }
+        let index = self
+            .add(Stage::Data, &generated, &[], inputs, |_| Work::Data(name.to_owned(), generated.clone()));
+        // Two names for the same corpus share a node, whose file has the first.
+        let Work::Data(first, _) = &self.nodes[index].work else { unreachable!("it was added as one") };
+        let first = first.clone();
+        self.nodes[index].subject = Some(first.clone());
+        self.given(index, &format!("{first}.jsonl"), "")
+    }
+
+    /// A file of the user's, or a generated corpus.
+    fn file(&mut self, key: &str, path: &Path) -> Result<Given, Error> {
+        match self.data_name(key, path)?.map(str::to_owned) {
+            Some(name) => Ok(self.data(&name)),
+            None => Ok(Given { path: path.to_owned(), input: Input::Content(files::hash_files(key, path)?) }),
+        }
+    }
+
+    /// Fills in the paths of files.
+    fn files(&mut self, key: &str, paths: &mut [PathBuf], inputs: &mut Inputs) -> Result<(), Error> {
+        for (index, path) in paths.iter_mut().enumerate() {
+            let given = self.file(key, path)?;
+            *path = given.path;
+            inputs.insert(format!("{key}.{index}"), given.input);
+        }
+        Ok(())
+    }
+
+    /// Fills in the paths of sources.
+    fn sources(&mut self, key: &str, sources: &mut [Source], inputs: &mut Inputs) -> Result<(), Error> {
+        for source in sources {
+            let key = format!("{key}.{}", source.name);
+            let given = self.file(&key, &source.path)?;
+            source.path = given.path;
+            inputs.insert(key, given.input);
+        }
+        Ok(())
+    }
+
+    /// The tokenizer and the token store that all share.
+    fn corpus(&mut self) -> Result<(), Error> {
+        let recipe = self.recipe;
+        let mut prepare = recipe.prepare.clone().expect("`validate` asks for it");
+        let (made, base) = (&recipe.tokenizer, &recipe.flywheel.base);
+        self.tokenizer = match (made, base, &prepare.tokenizer) {
+            (Some(settings), ..) => {
+                let (mut settings, mut inputs) = (settings.clone(), Inputs::new());
+                self.sources("tokenizer", &mut settings.sources, &mut inputs)?;
+                let work = settings.clone();
+                let index = self
+                    .add(Stage::Tokenizer, &settings, &["sources.path"], inputs, |_| Work::Tokenizer(work));
+                Some(self.given(index, "tokenizer.json", ""))
+            }
+            (None, Some(base), _) => {
+                let checkpoint = locate_checkpoint(base)?;
+                let input = Input::Content(files::hash_tokenizer(&checkpoint)?);
+                Some(Given { path: checkpoint, input })
+            }
+            (None, None, Some(path)) => {
+                Some(Given { path: path.clone(), input: Input::Content(files::hash_tokenizer(path)?) })
+            }
+            (None, None, None) => None,
+        };
+        prepare.overwrite = false;
+        let index = self.prepare(prepare)?;
+        self.nodes[index].subject = Some("corpus".into());
+        self.corpus = Some(index);
+        Ok(())
+    }
+
+    fn prepare(&mut self, mut settings: Prepare) -> Result<usize, Error> {
+        let mut inputs = Inputs::new();
+        self.sources("prepare", &mut settings.sources, &mut inputs)?;
+        if let Some(tokenizer) = self.tokenizer.clone() {
+            settings.tokenizer = Some(tokenizer.path);
+            inputs.insert("tokenizer".into(), tokenizer.input);
+        }
+        let left_out = ["tokenizer", "threads", "overwrite", "sources.path"];
+        let work = settings.clone();
+        Ok(self.add(Stage::Prepare, &settings, &left_out, inputs, |_| Work::Prepare(work)))
+    }
+
+    /// Fills in held-out stores: `@NAME` is a generated corpus on its own, `@corpus/heldout` what `[prepare]` keeps
+    /// apart.
+    fn held_out(&mut self, stage: &str, held_out: &mut HeldOut, inputs: &mut Inputs) -> Result<(), Error> {
+        for (name, path) in &mut held_out.stores {
+            let key = format!("{stage}.held_out.stores.{name}");
+            let corpus = self.corpus.expect("it is the first");
+            let given = if path.as_os_str() == "@corpus/heldout" {
+                self.given(corpus, "store/heldout", "/heldout")
+            } else if path.as_os_str() == "@corpus" {
+                self.given(corpus, "store", "")
+            } else if let Some(data) = self.data_name(&key, path)?.map(str::to_owned) {
+                let Work::Prepare(whole) = &self.nodes[corpus].work else { unreachable!("it is one") };
+                let source = Source::new(&data, format!("@{data}"));
+                let settings = Prepare { sources: vec![source], holdout: 0.0, ..whole.clone() };
+                let index = self.prepare(settings)?;
+                self.nodes[index].subject = Some(data);
+                self.given(index, "store", "")
+            } else {
+                Given { path: path.clone(), input: Input::Content(files::hash_store(path)?) }
+            };
+            *path = given.path;
+            inputs.insert(format!("held_out.{name}"), given.input);
+        }
+        Ok(())
+    }
+
+    /// The checkpoint that mid-training starts from.
+    fn pre_mid(&mut self, seed: u64) -> Result<Given, Error> {
+        if let Some(base) = &self.recipe.flywheel.base {
+            let path = locate_checkpoint(base)?;
+            let input = Input::Content(files::hash_model(&path)?);
+            return Ok(Given { path, input });
+        }
+        let mut settings = self.recipe.pretrain.clone().expect("`validate` asks for it");
+        if self.recipe.flywheel.pretrain_per_seed {
+            settings.seed = seed;
+        }
+        let from = match &settings.from {
+            Some(from) => {
+                let path = locate_checkpoint(from)?;
+                Some(Given { input: Input::Content(files::hash_model(&path)?), path })
+            }
+            None => None,
+        };
+        let index = self.train(remit_train::Stage::Pretrain, settings, from, None)?;
+        Ok(self.given(index, "", ""))
+    }
+
+    /// A run over text.
+    fn train(
+        &mut self,
+        stage: remit_train::Stage,
+        mut settings: remit_train::Settings,
+        from: Option<Given>,
+        reference: Option<(Given, Option<Given>)>,
+    ) -> Result<usize, Error> {
+        let mut inputs = Inputs::new();
+        if let Some(from) = from {
+            settings.from = Some(from.path);
+            inputs.insert("from".into(), from.input);
+        }
+        if let Some((checkpoint, scores)) = reference {
+            settings.reference = Some(ReferenceSettings {
+                checkpoint: checkpoint.path,
+                scores: scores.as_ref().map(|scores| scores.path.clone()),
+            });
+            inputs.insert("reference".into(), checkpoint.input);
+            inputs.extend(scores.map(|scores| ("scores".into(), scores.input)));
+        }
+        match (stage, &mut settings.data.examples) {
+            (remit_train::Stage::Sft, examples) => {
+                if let Some(examples) = examples {
+                    self.files("examples", &mut examples.files, &mut inputs)?;
+                    self.template(examples.template.as_deref(), &mut inputs)?;
+                }
+            }
+            _ => {
+                let corpus = self.given(self.corpus.expect("it is the first"), "store", "");
+                settings.data.tokens = corpus.path;
+                inputs.insert("tokens".into(), corpus.input);
+            }
+        }
+        self.held_out(stage.name(), &mut settings.held_out, &mut inputs)?;
+        settings.run = PathBuf::from("run");
+        settings.validate(stage)?;
+        let kind = match stage {
+            remit_train::Stage::Pretrain => Stage::Pretrain,
+            remit_train::Stage::Midtrain => Stage::Midtrain,
+            remit_train::Stage::Sft => Stage::Sft,
+        };
+        let mut identified = settings.clone();
+        // What the stage decides where the settings are silent counts as if it were said.
+        identified.complete(stage);
+        Ok(self.add(kind, &identified, &OF_TRAINING, inputs, |directory| {
+            settings.run = directory.to_owned();
+            Work::Train(stage, Box::new(settings))
+        }))
+    }
+
+    /// The content of a chat template that is a file.
+    fn template(&mut self, template: Option<&str>, inputs: &mut Inputs) -> Result<(), Error> {
+        if let Some(path) = template.map(Path::new).filter(|path| path.is_file()) {
+            inputs.insert("template".into(), Input::Content(files::hash_files("template", path)?));
+        }
+        Ok(())
+    }
+
+    fn rl(&mut self, mut settings: remit_rl::Settings, from: Given) -> Result<usize, Error> {
+        let mut inputs = Inputs::from([("from".to_owned(), from.input)]);
+        settings.from = from.path;
+        if let Some(reference) = &mut settings.reference {
+            let path = locate_checkpoint(reference)?;
+            inputs.insert("reference".into(), Input::Content(files::hash_model(&path)?));
+            *reference = path;
+        }
+        self.files("prompts", &mut settings.prompts.files, &mut inputs)?;
+        self.template(settings.prompts.template.as_deref(), &mut inputs)?;
+        self.held_out("rl", &mut settings.held_out, &mut inputs)?;
+        settings.run = PathBuf::from("run");
+        settings.validate()?;
+        let identified = settings.clone();
+        Ok(self.add(Stage::Rl, &identified, &OF_RL, inputs, |directory| {
+            settings.run = directory.to_owned();
+            Work::Rl(Box::new(settings))
+        }))
+    }
+
+    fn score(
+        &mut self,
+        mut settings: ScoreSettings,
+        midtrain: &remit_train::Settings,
+        reference: Given,
+    ) -> Given {
+        let corpus = self.given(self.corpus.expect("it is the first"), "store", "");
+        settings.window = midtrain.data.window;
+        settings.mask_documents = midtrain.data.mask_documents;
+        settings.tokens = corpus.path;
+        settings.reference = reference.path;
+        let inputs =
+            Inputs::from([("tokens".to_owned(), corpus.input), ("reference".to_owned(), reference.input)]);
+        let identified = settings.clone();
+        let index =
+            self.add(Stage::Score, &identified, &["reference", "tokens", "out"], inputs, |directory| {
+                settings.out = directory.join("scores");
+                Work::Score(settings)
+            });
+        self.given(index, "scores", "")
+    }
+
+    fn eval(&mut self, point: Point, model: usize, owner: &Owner) -> Result<Option<usize>, Error> {
+        let Some(mut settings) = self.recipe.eval.clone() else { return Ok(None) };
+        settings.validate()?;
+        let model = self.given(model, "", "");
+        let mut inputs = Inputs::from([("model".to_owned(), model.input)]);
+        settings.model = model.path;
+        settings.overwrite = false;
+        let remit_eval::Settings { paths, shots, .. } = &settings;
+        let shots = [("shots.gsm8k", &shots.gsm8k), ("shots.svamp", &shots.svamp)];
+        let paths = [("paths.gsm8k", paths.gsm8k.as_ref()), ("paths.svamp", paths.svamp.as_ref())]
+            .into_iter()
+            .chain(shots.map(|(key, shots)| (key, shots.as_ref().map(|shots| &shots.path))));
+        for (key, path) in paths {
+            if let Some(path) = path {
+                let key = format!("eval.{key}");
+                inputs.insert(key.clone(), Input::Content(files::hash_files(&key, path)?));
+            }
+        }
+        let identified = settings.clone();
+        let index = self.add(Stage::Eval, &identified, &OF_EVAL, inputs, |directory| {
+            settings.out = Some(directory.to_owned());
+            Work::Eval(Box::new(settings))
+        });
+        self.nodes[index].subject = Some(point.name().into());
+        self.nodes[index].owners.insert(owner.clone());
+        Ok(Some(index))
+    }
+
+    /// All stages of an arm's turn. `before` is the turn before.
+    fn chain(&mut self, arm: &Arm, owner: Owner, before: Option<&Chain>) -> Result<Chain, Error> {
+        let templates = self.recipe.templates(arm)?;
+        let pre_mid = self.pre_mid(owner.seed)?;
+        let reference = match before.filter(|_| arm.objective.needs_reference()) {
+            Some(before) => Some(self.reference(arm, &templates, &owner, before)?),
+            None => None,
+        };
+        let Templates { mut midtrain, sft, rl, .. } = templates;
+        midtrain.objective = arm.objective.clone();
+        midtrain.seed = owner.seed;
+        let mut model = self.train(remit_train::Stage::Midtrain, midtrain, Some(pre_mid), reference)?;
+        self.nodes[model].owners.insert(owner.clone());
+        let mut points = vec![(Point::Midtrain, model, self.eval(Point::Midtrain, model, &owner)?)];
+        for after in &self.recipe.flywheel.after {
+            let from = self.given(model, "", "");
+            model = match after {
+                After::Sft => {
+                    let mut settings = sft.clone().expect("`validate` asks for it");
+                    settings.seed = owner.seed;
+                    self.train(remit_train::Stage::Sft, settings, Some(from), None)?
+                }
+                After::Rl => {
+                    let mut settings = rl.clone().expect("`validate` asks for it");
+                    settings.seed = owner.seed;
+                    self.rl(settings, from)?
+                }
+            };
+            self.nodes[model].owners.insert(owner.clone());
+            points.push((after.point(), model, self.eval(after.point(), model, &owner)?));
+        }
+        Ok(Chain { owner, points })
+    }
+
+    /// The reference of an arm's turn, and its scores where they are written down first.
+    fn reference(
+        &mut self,
+        arm: &Arm,
+        templates: &Templates,
+        owner: &Owner,
+        before: &Chain,
+    ) -> Result<(Given, Option<Given>), Error> {
+        let reference = match arm.parse_reference() {
+            Reference::Path(path) => {
+                let path = locate_checkpoint(&path)?;
+                Given { input: Input::Content(files::hash_model(&path)?), path }
+            }
+            Reference::Stage(point, None) => self.given(before.node(point), "", ""),
+            Reference::Stage(point, Some(step)) => {
+                let index = before.node(point);
+                check_step(arm, step, &self.nodes[index].work)?;
+                let place = format!("checkpoints/step-{step:08}");
+                self.given(index, &place, &format!("@{step}"))
+            }
+        };
+        let wanted = arm.scored.unwrap_or(templates.score.is_some() && can_use_scores(&arm.objective));
+        if !wanted {
+            return Ok((reference, None));
+        }
+        let settings = templates.score.clone().unwrap_or_default();
+        let scores = self.score(settings, &templates.midtrain, reference.clone());
+        if let Input::Node(index, _) = scores.input {
+            self.nodes[index].owners.insert(owner.clone());
+        }
+        Ok((reference, Some(scores)))
+    }
+}
+
+/// Whether stored log-probabilities of the corpus's own tokens are all that an objective reads of its reference.
+/// Distillation over the vocabulary reads more.
+fn can_use_scores(objective: &Objective) -> bool {
+    objective.kind() != "kd"
+}
+
+/// Whether a run keeps the checkpoint of a step.
+fn check_step(arm: &Arm, step: u64, work: &Work) -> Result<(), Error> {
+    let (every, steps) = match work {
+        Work::Train(_, settings) => (kept(&settings.checkpoints), settings.steps),
+        Work::Rl(settings) => (kept(&settings.checkpoints), Some(settings.steps)),
+        _ => unreachable!("points are runs"),
+    };
+    let problem = match (every, steps) {
+        (_, Some(steps)) if step > steps => format!("is beyond the {steps} steps of that run"),
+        (_, Some(steps)) if step == steps => return Ok(()),
+        (every, _) if every > 0 && step > 0 && step.is_multiple_of(every) => return Ok(()),
+        (0, _) => "is not kept: set `checkpoints.permanent_every` of that stage".to_owned(),
+        (every, _) => format!("is not kept: that stage keeps every {every}th step"),
+    };
+    Err(Error::Reference { arm: arm.name.clone(), reference: arm.reference.clone(), problem })
+}
+
+fn kept(checkpoints: &Checkpoints) -> u64 {
+    checkpoints.permanent_every
+}
+
+#[cfg(test)]
+mod tests;

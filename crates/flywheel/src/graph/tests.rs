@@ -1,0 +1,255 @@
+use super::*;
+
+const TABLES: &str = r#"
+[flywheel]
+run = "runs/wheel"
+iterations = 2
+seeds = [1, 2]
+data.problems = { kind = "problems", count = 10 }
+data.rows = { kind = "rows", count = 10 }
+data.tests = { kind = "problems", count = 10, split = "test" }
+
+[[flywheel.arms]]
+name = "remit"
+objective = { kind = "remit" }
+
+[[flywheel.arms]]
+name = "guided"
+objective = { kind = "remit" }
+reference = "sft"
+iterations = 1
+
+[tokenizer]
+vocab_size = 300
+sources = [{ name = "problems", path = "@problems" }]
+
+[prepare]
+sources = [{ name = "problems", path = "@problems" }]
+
+[pretrain]
+steps = 10
+model = { kind = "llama", hidden_size = 32, num_hidden_layers = 2, num_attention_heads = 4, intermediate_size = 64, max_position_embeddings = 64 }
+
+[score]
+
+[midtrain]
+steps = 5
+held_out = { stores = { tests = "@tests" } }
+
+[sft]
+epochs = 1
+data.examples.files = ["@rows"]
+
+[rl]
+steps = 4
+prompts.files = ["@rows"]
+
+[eval]
+"#;
+
+/// The recipe with `change` made to its tables.
+fn recipe(change: impl FnOnce(&mut toml::Table)) -> Recipe {
+    let mut tables: toml::Table = toml::from_str(TABLES).expect("TOML");
+    change(&mut tables);
+    fn table<T: serde::de::DeserializeOwned>(tables: &toml::Table, name: &str) -> Option<T> {
+        let table = tables.get(name)?.clone();
+        Some(table.try_into().unwrap_or_else(|error| panic!("[{name}]: {error}")))
+    }
+    Recipe {
+        flywheel: table(&tables, "flywheel").expect("it is there"),
+        tokenizer: table(&tables, "tokenizer"),
+        prepare: table(&tables, "prepare"),
+        pretrain: table(&tables, "pretrain"),
+        midtrain: table(&tables, "midtrain"),
+        score: table(&tables, "score"),
+        sft: table(&tables, "sft"),
+        rl: table(&tables, "rl"),
+        eval: table(&tables, "eval"),
+        lockfile: String::new(),
+    }
+}
+
+fn graph(change: impl FnOnce(&mut toml::Table)) -> Graph {
+    Graph::new(&recipe(change)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Puts a setting at a dotted path.
+fn set(tables: &mut toml::Table, path: &str, value: impl Into<toml::Value>) {
+    let (parents, last) = path.rsplit_once('.').expect("a table and a key");
+    let table = parents.split('.').fold(tables, |table, key| {
+        let entry = table.entry(key).or_insert_with(|| toml::Table::new().into());
+        entry.as_table_mut().expect("a table")
+    });
+    table.insert(last.into(), value.into());
+}
+
+fn ids(graph: &Graph) -> BTreeSet<String> {
+    graph.nodes.iter().map(|node| node.id.clone()).collect()
+}
+
+/// The stages of the nodes that `changed` has and the unchanged graph does not.
+fn new_stages(changed: &Graph) -> BTreeSet<Stage> {
+    let known = ids(&graph(|_| {}));
+    changed.nodes.iter().filter(|node| !known.contains(&node.id)).map(|node| node.stage).collect()
+}
+
+fn chain<'a>(graph: &'a Graph, arm: &str, iteration: u32, seed: u64) -> &'a Chain {
+    let owner = Owner { arm: arm.into(), iteration, seed };
+    graph.chains.iter().find(|chain| chain.owner == owner).unwrap_or_else(|| panic!("{owner:?}"))
+}
+
+fn count(graph: &Graph, stage: Stage) -> usize {
+    graph.nodes.iter().filter(|node| node.stage == stage).count()
+}
+
+#[test]
+fn what_arms_have_in_common_is_one_node() {
+    let graph = graph(|_| {});
+    // Turns: ntp 0, remit 1 and 2, guided 1; two seeds of each.
+    assert_eq!(graph.chains.len(), 8);
+    assert_eq!((count(&graph, Stage::Pretrain), count(&graph, Stage::Tokenizer)), (1, 1));
+    assert_eq!((count(&graph, Stage::Midtrain), count(&graph, Stage::Score)), (8, 6));
+    assert_eq!((count(&graph, Stage::Sft), count(&graph, Stage::Rl), count(&graph, Stage::Eval)), (8, 8, 24));
+    // The corpus and the held-out problems.
+    assert_eq!(count(&graph, Stage::Prepare), 2);
+    for (index, node) in graph.nodes.iter().enumerate() {
+        assert!(node.parents().into_iter().all(|parent| parent < index), "{} comes too early", node.name());
+    }
+}
+
+#[test]
+fn each_turn_looks_up_to_the_one_before() {
+    let graph = graph(|_| {});
+    let reference = |arm: &str, iteration: u32| {
+        let (_, midtrain, _) = chain(&graph, arm, iteration, 2).points[0];
+        match &graph.nodes[midtrain].inputs["reference"] {
+            Input::Node(index, _) => *index,
+            other => panic!("{other:?}"),
+        }
+    };
+    let node = |arm: &str, iteration: u32, at: usize| chain(&graph, arm, iteration, 2).points[at].1;
+    assert_eq!(reference("remit", 1), node("ntp", 0, 2));
+    assert_eq!(reference("remit", 2), node("remit", 1, 2), "its own model of reinforcement learning");
+    assert_eq!(reference("guided", 1), node("ntp", 0, 1));
+    // Every turn begins with the pre-mid checkpoint.
+    let pretrain = graph.nodes.iter().position(|node| node.stage == Stage::Pretrain).expect("one");
+    for chain in &graph.chains {
+        assert_eq!(graph.nodes[chain.points[0].1].inputs["from"], Input::Node(pretrain, String::new()));
+    }
+}
+
+#[test]
+fn a_change_concerns_what_depends_on_it() {
+    use Stage::{Data, Eval, Midtrain, Prepare, Pretrain, Rl, Score, Sft, Tokenizer};
+    let new = |path: &str, value: toml::Value| new_stages(&graph(|tables| set(tables, path, value)));
+    assert_eq!(new("eval.samples", 4.into()), BTreeSet::from([Eval]));
+    assert_eq!(new("score.dtype", "f32".into()), BTreeSet::from([Score, Midtrain, Sft, Rl, Eval]));
+    // The reference of the next turn is a model of reinforcement learning.
+    assert_eq!(new("rl.steps", 5.into()), BTreeSet::from([Score, Midtrain, Sft, Rl, Eval]));
+    let once = |tables: &mut toml::Table| {
+        set(tables, "flywheel.arms", Vec::<toml::Value>::new());
+        set(tables, "rl.steps", 5);
+    };
+    assert_eq!(new_stages(&graph(once)), BTreeSet::from([Rl, Eval]));
+    assert_eq!(new("pretrain.seed", 2.into()), BTreeSet::from([Pretrain, Score, Midtrain, Sft, Rl, Eval]));
+    assert_eq!(
+        new("tokenizer.vocab_size", 301.into()),
+        BTreeSet::from([Tokenizer, Prepare, Pretrain, Score, Midtrain, Sft, Rl, Eval])
+    );
+    assert!(new("flywheel.data.problems.count", 11.into()).contains(&Data));
+    assert_eq!(new("flywheel.seeds", vec![1, 2, 3].into()), BTreeSet::from([Score, Midtrain, Sft, Rl, Eval]));
+    let added = graph(|tables| set(tables, "flywheel.seeds", vec![1, 2, 3]));
+    assert!(ids(&added).is_superset(&ids(&graph(|_| {}))), "a further seed changes nothing of the others");
+}
+
+#[test]
+fn what_changes_no_result_changes_no_id() {
+    let before = ids(&graph(|_| {}));
+    let same = |what: &str, change: fn(&mut toml::Table)| assert_eq!(ids(&graph(change)), before, "{what}");
+    same("the run directory", |tables| set(tables, "flywheel.run", "elsewhere"));
+    same("how often it saves", |tables| set(tables, "midtrain.checkpoints.ephemeral_every", 7));
+    same("sequences at work", |tables| set(tables, "rl.rollout.batch_size", 7));
+    same("a default that is written down", |tables| set(tables, "midtrain.schedule.kind", "linear"));
+    same("the order of arms and their names", |tables| {
+        let arms = tables["flywheel"]["arms"].as_array_mut().expect("arms");
+        arms.reverse();
+        arms[0]["name"] = "supervised".into();
+    });
+    same("the order of seeds", |tables| set(tables, "flywheel.seeds", vec![2, 1]));
+    let per_seed = graph(|tables| set(tables, "flywheel.pretrain_per_seed", true));
+    assert_eq!(count(&per_seed, Stage::Pretrain), 2);
+}
+
+#[test]
+fn an_arm_has_settings_of_its_own() {
+    let longer = |arms: &mut Vec<toml::Value>| {
+        let arm = "name = 'longer'\nobjective = { kind = 'ntp' }\nsettings.rl.steps = 9";
+        arms.push(toml::from_str::<toml::Table>(arm).expect("an arm").into());
+    };
+    let graph = graph(|tables| longer(tables["flywheel"]["arms"].as_array_mut().expect("arms")));
+    let (ntp, longer) = (chain(&graph, "ntp", 0, 1), chain(&graph, "longer", 1, 1));
+    assert_eq!(ntp.points[..2], longer.points[..2], "the same up to fine-tuning");
+    let steps = |chain: &Chain| match &graph.nodes[chain.points[2].1].work {
+        Work::Rl(settings) => settings.steps,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((steps(ntp), steps(longer)), (4, 9));
+    assert!(
+        graph
+            .chains
+            .iter()
+            .filter(|chain| chain.owner.arm == "longer")
+            .all(|chain| chain.owner.iteration == 1)
+    );
+}
+
+#[test]
+fn references_at_a_step() {
+    let at = |reference: &str, every: u64| {
+        let recipe = recipe(|tables| {
+            set(tables, "rl.checkpoints.permanent_every", every as i64);
+            let arm = tables["flywheel"]["arms"][0].as_table_mut().expect("an arm");
+            arm.insert("reference".into(), reference.into());
+        });
+        Graph::new(&recipe).map_err(|error| error.to_string())
+    };
+    let graph = at("rl@2", 2).expect("it is kept");
+    let (_, midtrain, _) = chain(&graph, "remit", 1, 1).points[0];
+    let Work::Train(_, settings) = &graph.nodes[midtrain].work else { panic!("a run") };
+    let checkpoint = &settings.reference.as_ref().expect("one").checkpoint;
+    assert!(checkpoint.ends_with("checkpoints/step-00000002"), "{}", checkpoint.display());
+    let whole = at("rl", 2).expect("the end");
+    assert_ne!(graph.nodes[midtrain].id, whole.nodes[chain(&whole, "remit", 1, 1).points[0].1].id);
+    assert!(at("rl@4", 0).is_ok(), "the last is always kept");
+    let error = |reference, every| at(reference, every).expect_err("refused");
+    assert!(error("rl@2", 0).contains("reference `rl@2` of arm `remit` is not kept"));
+    assert!(error("rl@3", 2).contains("that stage keeps every 2th step"));
+    assert!(error("rl@5", 1).contains("is beyond the 4 steps"));
+}
+
+#[test]
+fn what_is_filled_in_cannot_be_set() {
+    for (path, value) in [
+        ("midtrain.run", toml::Value::from("x")),
+        ("midtrain.from", "x".into()),
+        ("midtrain.seed", 2.into()),
+        ("sft.from", "x".into()),
+        ("rl.seed", 3.into()),
+        ("score.out", "x".into()),
+        ("prepare.tokenizer", "x".into()),
+        ("eval.model", "x".into()),
+    ] {
+        let error = Graph::new(&recipe(|tables| set(tables, path, value))).expect_err(path);
+        assert!(
+            error.to_string().starts_with(&format!("`{path}` is set, but the flywheel fills it in")),
+            "{error}"
+        );
+    }
+    for table in ["prepare", "pretrain", "midtrain", "sft", "rl"] {
+        let without = recipe(|tables| {
+            tables.remove(table);
+        });
+        let error = Graph::new(&without).expect_err(table).to_string();
+        assert!(error.starts_with(&format!("the recipe has no table `[{table}]`")), "{error}");
+    }
+}

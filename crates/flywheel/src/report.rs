@@ -1,0 +1,299 @@
+//! What came of it: `flywheel.json`, with every node and its cost, every evaluation, and the arms compared.
+
+use crate::graph::Graph;
+use crate::settings::{BASELINE, Point};
+use crate::state::{self, Look, Record};
+use crate::{Cost, Error, Owner, Stage, State, Work};
+use remit_eval::metrics::{Bootstrap, Mean, Paired, paired};
+use remit_eval::{RESULTS, read_results};
+use remit_store::atomic;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Its name in the run directory.
+pub const FILE: &str = "flywheel.json";
+/// What intervals are meant to hold the true difference with.
+const CONFIDENCE: f64 = 0.95;
+
+/// Everything about a flywheel, finished or not.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Version of this file.
+    pub format_version: u32,
+    /// Every node.
+    pub nodes: Vec<NodeReport>,
+    /// Nodes in the run directory that the present recipe does not have.
+    pub stale: Vec<String>,
+    /// Figures of every finished evaluation and run.
+    pub figures: Vec<Figure>,
+    /// The arms side by side, means over seeds.
+    pub comparison: Vec<Comparison>,
+    /// What the arms took.
+    pub costs: Vec<ArmCost>,
+}
+
+/// A node and how it stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct NodeReport {
+    /// Its directory under `nodes`.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// Its stage.
+    pub stage: Stage,
+    /// What is in it, or what it evaluates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Whom it is for.
+    pub owners: BTreeSet<Owner>,
+    /// What it is made from, by name.
+    pub inputs: Vec<String>,
+    /// How it stands.
+    #[serde(flatten)]
+    pub state: State,
+    /// What it took, where it is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
+}
+
+/// One number about one model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Figure {
+    /// Whose model.
+    #[serde(flatten)]
+    pub owner: Owner,
+    /// At which point of the pipeline.
+    pub point: Point,
+    /// A task of the evaluation, or `held-out`.
+    pub task: String,
+    /// `exact_match,none`, `nll,none`, `pass@4,none`; of held-out text, the store's name.
+    pub metric: String,
+    /// The value.
+    pub value: f64,
+    /// The node that says so.
+    pub node: String,
+}
+
+/// A figure of an arm's turn over all seeds, beside the ordinary pipeline's.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// The arm.
+    pub arm: String,
+    /// Its turn.
+    pub iteration: u32,
+    /// At which point.
+    pub point: Point,
+    /// As in [`Figure`].
+    pub task: String,
+    /// As in [`Figure`].
+    pub metric: String,
+    /// Over the seeds that have it.
+    pub mean: Mean,
+    /// The arm less the ordinary pipeline, seed by seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub difference: Option<Paired>,
+}
+
+/// What an arm's turn took up to a point, means over the seeds that have come so far. Evaluations are not counted.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ArmCost {
+    /// The arm.
+    pub arm: String,
+    /// Its turn.
+    pub iteration: u32,
+    /// Up to where.
+    pub point: Point,
+    /// Seeds.
+    pub seeds: usize,
+    /// With everything that it depends on: pre-training, the reference and all that made it.
+    pub total: Cost,
+    /// What nobody but this arm's turn needs.
+    pub own: Cost,
+    /// Of a turn's last point: the steps of reinforcement learning that the ordinary pipeline would have for this
+    /// turn's own compute on top of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rl_steps_at_equal_compute: Option<u64>,
+}
+
+impl Report {
+    /// What there is so far.
+    ///
+    /// # Errors
+    /// Records and results that cannot be read.
+    pub fn read(graph: &Graph) -> Result<Report, Error> {
+        let mut nodes = Vec::new();
+        let mut records: BTreeMap<usize, Record> = BTreeMap::new();
+        for (index, node) in graph.nodes.iter().enumerate() {
+            let state = state::examine(graph, index, Look::Glance)?;
+            let record = state::read_record(&node.directory.join(state::RECORD))?;
+            nodes.push(NodeReport {
+                name: node.name(),
+                id: node.id.clone(),
+                stage: node.stage,
+                subject: node.subject.clone(),
+                owners: node.owners.clone(),
+                inputs: node.parents().into_iter().map(|parent| graph.nodes[parent].name()).collect(),
+                cost: record.as_ref().map(|record| record.cost),
+                state,
+            });
+            records.extend(record.map(|record| (index, record)));
+        }
+        let figures = figures(graph, &records)?;
+        Ok(Report {
+            format_version: 1,
+            nodes,
+            stale: state::stale(graph)?.into_iter().map(|(name, _)| name).collect(),
+            comparison: compare(graph, &figures),
+            figures,
+            costs: costs(graph, &records),
+        })
+    }
+
+    /// The nodes that are not done.
+    pub fn left(&self) -> usize {
+        self.nodes.iter().filter(|node| node.state != State::Done).count()
+    }
+}
+
+/// Reads and writes it down.
+pub(crate) fn write(graph: &Graph) -> Result<Report, Error> {
+    let report = Report::read(graph)?;
+    let mut text = serde_json::to_vec_pretty(&report).expect("plain values are JSON");
+    text.push(b'\n');
+    atomic::write(&graph.run.join(FILE), &text)?;
+    Ok(report)
+}
+
+/// The figures of every model that has some.
+fn figures(graph: &Graph, records: &BTreeMap<usize, Record>) -> Result<Vec<Figure>, Error> {
+    let mut figures = Vec::new();
+    for chain in &graph.chains {
+        for &(point, model, eval) in &chain.points {
+            let mut put = |task: &str, metric: String, value: f64, node: usize| {
+                let (owner, task, node) = (chain.owner.clone(), task.to_owned(), graph.nodes[node].name());
+                figures.push(Figure { owner, point, task, metric, value, node });
+            };
+            for (name, loss) in records.get(&model).into_iter().flat_map(|record| &record.held_out) {
+                put("held-out", name.clone(), *loss, model);
+            }
+            let Some(eval) = eval.filter(|eval| records.contains_key(eval)) else { continue };
+            let Work::Eval(settings) = &graph.nodes[eval].work else { unreachable!("it is an evaluation") };
+            let results = read_results(&graph.nodes[eval].directory.join(RESULTS))?;
+            for task in &settings.tasks {
+                for figure in results.figures(task) {
+                    put(task, format!("{},{}", figure.metric, figure.filter), figure.mean.mean, eval);
+                }
+            }
+        }
+    }
+    Ok(figures)
+}
+
+/// Means over seeds, and differences to the ordinary pipeline seed by seed.
+fn compare(graph: &Graph, figures: &[Figure]) -> Vec<Comparison> {
+    type Key<'a> = (&'a str, u32, Point, &'a str, &'a str);
+    let key = |figure: &'_ Figure| -> (String, u32, Point, String, String) {
+        let Figure { owner, point, task, metric, .. } = figure;
+        (owner.arm.clone(), owner.iteration, *point, task.clone(), metric.clone())
+    };
+    let of = |wanted: Key<'_>| -> BTreeMap<u64, f64> {
+        let (arm, iteration, point, task, metric) = wanted;
+        let same = |figure: &&Figure| {
+            (figure.owner.arm.as_str(), figure.owner.iteration, figure.point, &*figure.task, &*figure.metric)
+                == (arm, iteration, point, task, metric)
+        };
+        figures.iter().filter(same).map(|figure| (figure.owner.seed, figure.value)).collect()
+    };
+    let mut seen = BTreeSet::new();
+    let mut comparisons = Vec::new();
+    debug_assert!(!graph.chains.is_empty());
+    for figure in figures.iter().filter(|figure| seen.insert(key(figure))) {
+        let Figure { owner: Owner { arm, iteration, .. }, point, task, metric, .. } = figure;
+        let ours = of((arm, *iteration, *point, task, metric));
+        let difference = (arm != BASELINE).then(|| {
+            let theirs = of((BASELINE, 0, *point, task, metric));
+            let pairs = ours.iter().filter_map(|(seed, ours)| Some((*theirs.get(seed)?, *ours)));
+            let (a, b): (Vec<f64>, Vec<f64>) = pairs.unzip();
+            paired(&a, &b, CONFIDENCE, &Bootstrap::default())
+        });
+        comparisons.push(Comparison {
+            arm: arm.clone(),
+            iteration: *iteration,
+            point: *point,
+            task: task.clone(),
+            metric: metric.clone(),
+            mean: Mean::of(&ours.values().copied().collect::<Vec<_>>()),
+            difference: difference.filter(|difference| difference.difference.count > 0),
+        });
+    }
+    comparisons
+}
+
+/// What arms took, up to each point that at least one seed has reached.
+fn costs(graph: &Graph, records: &BTreeMap<usize, Record>) -> Vec<ArmCost> {
+    let mut found: Vec<ArmCost> = Vec::new();
+    for chain in &graph.chains {
+        let Owner { arm, iteration, .. } = &chain.owner;
+        for (at, &(point, model, _)) in chain.points.iter().enumerate() {
+            if !records.contains_key(&model) {
+                continue;
+            }
+            let closure = graph.closure(model);
+            let cost = |index: &usize| records.get(index).map(|record| record.cost);
+            let total: Cost = closure.iter().filter_map(cost).sum();
+            let is_own = |index: &&usize| {
+                let owners = &graph.nodes[**index].owners;
+                let ours = |owner: &Owner| owner.arm == *arm && owner.iteration == *iteration;
+                !owners.is_empty() && owners.iter().all(ours)
+            };
+            let own: Cost = closure.iter().filter(is_own).filter_map(cost).sum();
+            let is_last = at + 1 == chain.points.len() && arm != BASELINE;
+            let same =
+                |cost: &&mut ArmCost| cost.arm == *arm && cost.iteration == *iteration && cost.point == point;
+            match found.iter_mut().find(same) {
+                Some(sum) => {
+                    sum.seeds += 1;
+                    sum.total += total;
+                    sum.own += own;
+                }
+                None => found.push(ArmCost {
+                    arm: arm.clone(),
+                    iteration: *iteration,
+                    point,
+                    seeds: 1,
+                    total,
+                    own,
+                    // A mark until means are known.
+                    rl_steps_at_equal_compute: is_last.then_some(0),
+                }),
+            }
+        }
+    }
+    for cost in &mut found {
+        cost.total = cost.total.over(cost.seeds);
+        cost.own = cost.own.over(cost.seeds);
+    }
+    let step = rl_step(graph, records);
+    for cost in &mut found {
+        cost.rl_steps_at_equal_compute = cost
+            .rl_steps_at_equal_compute
+            .and(step)
+            .map(|(steps, flops)| steps + (cost.own.flops / flops).round() as u64);
+    }
+    found
+}
+
+/// Steps of the ordinary pipeline's reinforcement learning, and the mean compute of one.
+fn rl_step(graph: &Graph, records: &BTreeMap<usize, Record>) -> Option<(u64, f64)> {
+    let mut found = Vec::new();
+    for chain in graph.chains.iter().filter(|chain| chain.owner.arm == BASELINE) {
+        for (_, model, _) in &chain.points {
+            if let (Work::Rl(settings), Some(record)) = (&graph.nodes[*model].work, records.get(model)) {
+                found.push((settings.steps, record.cost.flops));
+            }
+        }
+    }
+    let steps = found.first()?.0;
+    let flops = found.iter().map(|(_, flops)| flops).sum::<f64>() / found.len() as f64;
+    (flops > 0.0).then_some((steps, flops / steps as f64))
+}
