@@ -682,7 +682,7 @@ impl Builder<'_> {
 /// Whether stored log-probabilities of the corpus's own tokens are all that an objective reads of its reference.
 /// Distillation over the vocabulary reads more.
 fn can_use_scores(objective: &Objective) -> bool {
-    objective.kind() != "kd"
+    !objective.needs_logits()
 }
 
 /// Whether a run keeps the checkpoint of a step.

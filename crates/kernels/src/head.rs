@@ -179,10 +179,9 @@ impl Head {
             d_logits.resize(rows * vocab, 0.0);
             let each =
                 d_logits.par_chunks_mut(vocab).zip(student.par_chunks(vocab)).zip(teacher.par_chunks(vocab));
-            let row = |(index, ((gradient, student), teacher)): (usize, ((&mut [f32], &[f32]), &[f32]))| {
+            results.par_extend(each.enumerate().map(|(index, ((gradient, student), teacher))| {
                 rule(first + index, student, teacher, gradient)
-            };
-            results.par_extend(each.enumerate().map(row));
+            }));
             let d_hidden = &mut gradients.hidden[first * width..][..rows * width];
             let gradients = Gradients { hidden: d_hidden, parameters: &mut *gradients.parameters };
             products_backward(&d_logits, rows, hidden, w, (width, vocab, precision), gradients);
