@@ -181,7 +181,7 @@ fn other_pairs_under_the_same_name_are_not_gone_on_with() {
     check(
         &home,
         line,
-        "run `dpo` was begun with other data: pairs and reference:  than its settings lead to now",
+        "run `dpo` was begun with other data: pairs and reference: ",
         "a file or a checkpoint has changed where it lies",
     );
     home.write("pairs.jsonl", pairs(1, 48));
