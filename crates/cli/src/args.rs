@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The tables a recipe may have, in the order of the pipeline.
-pub const SECTIONS: [&str; 11] = [
+pub const SECTIONS: [&str; 12] = [
     "quickstart",
     "flywheel",
     "tokenizer",
@@ -25,6 +25,7 @@ pub const SECTIONS: [&str; 11] = [
     "score",
     "midtrain",
     "sft",
+    "dpo",
     "rl",
     "eval",
     "weights",
@@ -87,6 +88,8 @@ enum Verb {
     Problems(commands::problems::Arguments),
     /// Fine-tune on completions: prompts with completions, or conversations
     Sft(commands::sft::Arguments),
+    /// Direct preference optimisation: raise chosen completions against rejected ones
+    Dpo(commands::dpo::Arguments),
     /// Reinforcement learning with verifiable rewards
     Rl(commands::rl::Arguments),
     /// All stages, arms, iterations and seeds of a recipe: each once, whatever stops it
@@ -159,6 +162,7 @@ impl Verb {
             }
             Verb::Problems(arguments) => commands::problems::run(arguments, shared),
             Verb::Sft(arguments) => commands::sft::run(arguments, shared),
+            Verb::Dpo(arguments) => commands::dpo::run(arguments, shared),
             Verb::Rl(arguments) => commands::rl::run(arguments, shared),
             Verb::Flywheel(arguments) => commands::flywheel::run(arguments, shared),
             Verb::Weights(arguments) => commands::weights::run(arguments, shared),

@@ -24,7 +24,7 @@ pub use answers::{Filter, Judge};
 pub use error::Error;
 pub use likelihood::{Sequence, log_probs};
 pub use plan::{Evaluation, Plan, evaluate};
-pub use results::{Figure, RESULTS, Results, read_results};
+pub use results::{Counts, Figure, RESULTS, Results, read_results};
 pub use settings::{Micro10, Paths, Settings, Shots, ShotsOf};
 pub use suite::{Answers, Observer, Suite};
 pub use tasks::{Question, Task};

@@ -9,7 +9,7 @@ use remit_store::atomic::{self, AtomicFile};
 use remit_store::hash::hash_checkpoint;
 use serde_json::{Map, Value, json};
 
-use crate::results::{RESULTS, Results, read_results, results, samples, task_hashes};
+use crate::results::{RESULTS, Results, read_results, samples, task_hashes};
 use crate::suite::{Observer, Suite};
 use crate::{Error, Settings};
 
@@ -155,7 +155,8 @@ pub fn evaluate(plan: &Plan, observer: &mut dyn Observer) -> Result<Evaluation, 
     let started = Instant::now();
     let mut decoder = Decoder::frozen(&plan.checkpoint)?;
     let answers = plan.suite.ask(&mut decoder, &plan.tokenizer, observer)?;
-    let mut results = results(&plan.suite, &answers, plan.config());
+    let mut results = plan.suite.results(&answers);
+    results.config = plan.config();
     results.date = date;
     results.total_evaluation_time_seconds = format!("{:.3}", started.elapsed().as_secs_f64());
     for (task, answers) in plan.suite.tasks.iter().zip(&answers) {

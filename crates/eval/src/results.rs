@@ -54,7 +54,7 @@ pub struct Results {
 }
 
 /// Questions of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// There are.
     pub original: usize,
@@ -133,51 +133,64 @@ pub fn read_results(path: &Path) -> Result<Results, Error> {
         .map_err(|error| Error::NotResults { path: path.to_owned(), problem: error.to_string() })
 }
 
-/// The results of `answers`, without date and times.
-pub(crate) fn results(suite: &Suite, answers: &[Vec<Answers>], config: Map<String, Value>) -> Results {
-    let mut results = Results {
-        results: BTreeMap::new(),
-        groups: BTreeMap::new(),
-        group_subtasks: BTreeMap::new(),
-        configs: BTreeMap::new(),
-        versions: BTreeMap::new(),
-        num_shots: BTreeMap::new(),
-        higher_is_better: BTreeMap::new(),
-        num_samples: BTreeMap::new(),
-        config,
-        task_hashes: task_hashes(suite),
-        date: 0.0,
-        total_evaluation_time_seconds: String::new(),
-    };
-    let mut groups: BTreeMap<&str, Vec<Vec<Figure>>> = BTreeMap::new();
-    let ks = suite.settings.ks();
-    for (task, answers) in suite.tasks.iter().zip(answers) {
-        let figures = figures(task, answers, &ks);
-        let counts = Counts { original: task.num_available, effective: task.questions.len() };
-        results.enter(&task.name, &task.alias, task.version, &figures, counts);
-        results.num_shots.insert(task.name.clone(), task.shots);
-        results.configs.insert(task.name.clone(), configuration(task));
-        match task.group {
-            Some(group) => {
-                results.group_subtasks.entry(group.to_owned()).or_default().push(task.name.clone());
-                groups.entry(group).or_default().push(figures);
-            }
-            None => {
-                results.group_subtasks.insert(task.name.clone(), Vec::new());
+impl Suite {
+    /// The results of `answers`, as [`Suite::ask`] gives them, with the settings for `config` and without date and time.
+    pub fn results(&self, answers: &[Vec<Answers>]) -> Results {
+        let settings = serde_json::to_value(&self.settings).expect("settings always become JSON");
+        let mut results = Results {
+            results: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            group_subtasks: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            num_shots: BTreeMap::new(),
+            higher_is_better: BTreeMap::new(),
+            num_samples: BTreeMap::new(),
+            config: Map::from_iter([("settings".to_owned(), settings)]),
+            task_hashes: task_hashes(self),
+            date: 0.0,
+            total_evaluation_time_seconds: String::new(),
+        };
+        let ks = self.settings.ks();
+        let mut groups: BTreeMap<&str, Group> = BTreeMap::new();
+        for (task, answers) in self.tasks.iter().zip(answers) {
+            let figures = figures(task, answers, &ks);
+            let counts = Counts { original: task.num_available, effective: task.questions.len() };
+            results.enter(&task.name, &task.alias, task.version, &figures, counts);
+            results.num_shots.insert(task.name.clone(), task.shots);
+            results.configs.insert(task.name.clone(), configuration(task));
+            match task.group {
+                Some(group) => groups.entry(group).or_default().add(task, figures, counts),
+                None => {
+                    results.group_subtasks.insert(task.name.clone(), Vec::new());
+                }
             }
         }
+        for (name, Group { members, figures, counts }) in groups {
+            results.enter(name, name, 1, &mean_figures(&figures), counts);
+            results.groups.insert(name.to_owned(), results.results[name].clone());
+            results.group_subtasks.insert(name.to_owned(), members);
+        }
+        results
     }
-    for (group, tasks) in groups {
-        let figures = mean_figures(&tasks);
-        let members = suite.tasks.iter().filter(|task| task.group == Some(group));
-        let counts = members.fold(Counts { original: 0, effective: 0 }, |sum, task| Counts {
-            original: sum.original + task.num_available,
-            effective: sum.effective + task.questions.len(),
-        });
-        results.enter(group, group, 1, &figures, counts);
-        results.groups.insert(group.to_owned(), results.results[group].clone());
+}
+
+/// The tasks of a group, as they come.
+#[derive(Default)]
+struct Group {
+    members: Vec<String>,
+    /// By task.
+    figures: Vec<Vec<Figure>>,
+    counts: Counts,
+}
+
+impl Group {
+    fn add(&mut self, task: &Task, figures: Vec<Figure>, counts: Counts) {
+        self.members.push(task.name.clone());
+        self.figures.push(figures);
+        self.counts.original += counts.original;
+        self.counts.effective += counts.effective;
     }
-    results
 }
 
 impl Results {
@@ -358,7 +371,7 @@ mod tests {
         let suite = suite(&["micro10_clock", "micro10_list"]);
         let [clock, list] = &suite.tasks[..] else { panic!("two tasks") };
         let answers = [answers(clock, [true, false, true], [4, 0, 1]), answers(list, [false; 3], [0, 0, 0])];
-        let results = results(&suite, &answers, Map::new());
+        let results = suite.results(&answers);
         // Shares: sqrt(p (1 - p) / (n - 1)) of 2/3 of 3.
         check(&results, "micro10_clock", "exact_match", 2.0 / 3.0, (2.0f64 / 9.0 / 2.0).sqrt());
         // pass@2 of 4, 0 and 1 right of 4: 1, 0 and 1/2; deviations 1/2, -1/2, 0.
@@ -382,7 +395,7 @@ mod tests {
             suite.tasks.iter().map(|task| answers(task, [false; 3], [0; 3])).collect();
         each[0] = answers(&suite.tasks[0], [true, true, true], [4, 4, 4]);
         each[1] = answers(&suite.tasks[1], [true, false, true], [4, 0, 1]);
-        let results = results(&suite, &each, Map::new());
+        let results = suite.results(&each);
         check(&results, "micro10", "exact_match", 1.0 / 6.0, (2.0f64 / 9.0 / 2.0).sqrt() / 10.0);
         check(&results, "micro10", "pass@2", 0.15, (0.5f64 / 2.0 / 3.0).sqrt() / 10.0);
         assert_eq!(results.groups["micro10"], results.results["micro10"]);

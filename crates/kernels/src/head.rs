@@ -150,6 +150,46 @@ impl Head {
         rows
     }
 
+    /// The gradients of a loss that compares whole rows of logits with those of another model, `teacher` with the same
+    /// vocabulary. `rule(row, student, teacher, gradient)` writes `d(loss)/d(student logits)`, `[V]` each, from many
+    /// threads; what it returns comes back in the order of the rows.
+    ///
+    /// Logits of both exist for as many rows as fit in cache: five products.
+    #[allow(clippy::too_many_arguments, reason = "two models, rule, results")]
+    pub fn distill<S: Send>(
+        &self,
+        hidden: &[f32],
+        w: &[f32],
+        (teacher, teacher_hidden, teacher_w): (&Head, &[f32], &[f32]),
+        rule: impl Fn(usize, &[f32], &[f32], &mut [f32]) -> S + Sync,
+        gradients: Gradients,
+        scratch: &mut Scratch,
+        teacher_scratch: &mut Scratch,
+    ) -> Vec<S> {
+        let Head { width, vocab, precision } = *self;
+        assert_eq!(vocab, teacher.vocab, "one vocabulary");
+        let num_rows = hidden.len() / width;
+        let mut results = Vec::with_capacity(num_rows);
+        let mut d_logits = Vec::new();
+        for (first, rows) in self.chunks(num_rows, 1) {
+            let hidden = &hidden[first * width..][..rows * width];
+            let student = &*self.logits(hidden, w, rows, scratch);
+            let teacher =
+                &*teacher.logits(&teacher_hidden[first * teacher.width..], teacher_w, rows, teacher_scratch);
+            d_logits.resize(rows * vocab, 0.0);
+            let each =
+                d_logits.par_chunks_mut(vocab).zip(student.par_chunks(vocab)).zip(teacher.par_chunks(vocab));
+            let row = |(index, ((gradient, student), teacher)): (usize, ((&mut [f32], &[f32]), &[f32]))| {
+                rule(first + index, student, teacher, gradient)
+            };
+            results.par_extend(each.enumerate().map(row));
+            let d_hidden = &mut gradients.hidden[first * width..][..rows * width];
+            let gradients = Gradients { hidden: d_hidden, parameters: &mut *gradients.parameters };
+            products_backward(&d_logits, rows, hidden, w, (width, vocab, precision), gradients);
+        }
+        results
+    }
+
     /// The gradients that belong to `derivatives`, from logits made once more.
     #[allow(clippy::too_many_arguments, reason = "inputs, what forward gave, derivatives, results")]
     pub fn backward(
@@ -246,22 +286,34 @@ impl Head {
             softmax_scaled(row, lse[i], d_lse - d_log_prob);
             row[targets[i] as usize] += d_log_prob;
         });
-        let d_logits = Matrix::new(logits, rows, vocab);
-        matmul(
-            MatrixMut::new(gradients.parameters, vocab, width),
-            Write::Add,
-            d_logits.transposed(),
-            Matrix::new(hidden, rows, width),
-            precision,
-        );
-        matmul(
-            MatrixMut::new(gradients.hidden, rows, width),
-            Write::Replace,
-            d_logits,
-            Matrix::new(w, vocab, width),
-            precision,
-        );
+        products_backward(logits, rows, hidden, w, (width, vocab, precision), gradients);
     }
+}
+
+/// From the derivative of the logits, `[rows, V]`, to that of the hidden rows and the parameters.
+fn products_backward(
+    d_logits: &[f32],
+    rows: usize,
+    hidden: &[f32],
+    w: &[f32],
+    (width, vocab, precision): (usize, usize, Precision),
+    gradients: Gradients,
+) {
+    let d_logits = Matrix::new(d_logits, rows, vocab);
+    matmul(
+        MatrixMut::new(gradients.parameters, vocab, width),
+        Write::Add,
+        d_logits.transposed(),
+        Matrix::new(hidden, rows, width),
+        precision,
+    );
+    matmul(
+        MatrixMut::new(gradients.hidden, rows, width),
+        Write::Replace,
+        d_logits,
+        Matrix::new(w, vocab, width),
+        precision,
+    );
 }
 
 /// Asks `rule` for all rows at once.

@@ -24,7 +24,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::loss::Denominator;
+use crate::loss::{Denominator, LossSums};
 
 /// Settings of the distillation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -123,10 +123,16 @@ impl Distillation {
         sums
     }
 
+    /// The sums as those of any other loss: what is minimised, and plain next-token prediction.
+    pub fn loss_sums(&self, sums: &DistillationSums) -> LossSums {
+        let soft = self.alpha * self.temperature * self.temperature;
+        let weighted = (1.0 - self.alpha) * sums.cross_entropy + soft * sums.divergence;
+        LossSums { weighted, ntp: sums.cross_entropy }
+    }
+
     /// The loss of an optimiser batch.
     pub fn loss(&self, sums: &DistillationSums, denominator: Denominator) -> f64 {
-        let soft = self.alpha * self.temperature * self.temperature;
-        denominator.divide((1.0 - self.alpha) * sums.cross_entropy + soft * sums.divergence)
+        denominator.divide(self.loss_sums(sums).weighted)
     }
 
     fn divergence(&self, student: (&[f32], &LogSoftmax), teacher: (&[f32], &LogSoftmax)) -> f64 {

@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! [objective]
-//! kind = "remit" # or "ntp", "rho1"
+//! kind = "remit" # or "ntp", "rho1", "kd"
 //! epsilon_low = 0.2
 //! ```
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::loss::{Denominator, weighted_loss};
 use crate::signals::Signals;
-use crate::{Clipped, Error, Selection, Statistics, Weighting};
+use crate::{Clipped, Distillation, Error, Selection, Statistics, Weighting};
 
 /// What is minimised. The default is plain next-token prediction.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub enum Objective {
     /// Only the tokens of highest excess loss: see [`crate::selection`].
     #[serde(rename = "rho1")]
     Selection(Selection),
+    /// Soft labels over the vocabulary: see [`crate::distillation`]. It weighs no tokens; the head asks its rule.
+    #[serde(rename = "kd")]
+    Distillation(Distillation),
 }
 
 /// What is read. Serde lets a unit variant pass with unknown keys; one without fields does not.
@@ -38,6 +41,8 @@ enum Table {
     Weighted(Weighting),
     #[serde(rename = "rho1")]
     Selection(Selection),
+    #[serde(rename = "kd")]
+    Distillation(Distillation),
 }
 
 impl From<Table> for Objective {
@@ -46,6 +51,7 @@ impl From<Table> for Objective {
             Table::Ntp {} => Objective::Ntp,
             Table::Weighted(weighting) => Objective::Weighted(weighting),
             Table::Selection(selection) => Objective::Selection(selection),
+            Table::Distillation(distillation) => Objective::Distillation(distillation),
         }
     }
 }
@@ -57,6 +63,7 @@ impl Objective {
             Objective::Ntp => "ntp",
             Objective::Weighted(_) => "remit",
             Objective::Selection(_) => "rho1",
+            Objective::Distillation(_) => "kd",
         }
     }
 
@@ -69,6 +76,7 @@ impl Objective {
             Objective::Ntp => {}
             Objective::Weighted(weighting) => weighting.validate()?,
             Objective::Selection(selection) => selection.validate()?,
+            Objective::Distillation(distillation) => distillation.validate()?,
         }
         if self.needs_reference() && !has_reference {
             return Err(Error::ReferenceMissing { kind: self.kind() });
@@ -81,8 +89,13 @@ impl Objective {
         match self {
             Objective::Ntp => false,
             Objective::Weighted(weighting) => weighting.needs_reference(),
-            Objective::Selection(_) => true,
+            Objective::Selection(_) | Objective::Distillation(_) => true,
         }
+    }
+
+    /// Whether the rule reads the reference's logits, which no score store has.
+    pub fn needs_logits(&self) -> bool {
+        matches!(self, Objective::Distillation(_))
     }
 
     /// Whether weights and derivative of a window depend on that window alone (and the denominator): then each window
@@ -90,7 +103,7 @@ impl Objective {
     /// signals of the whole optimiser batch at once.
     pub fn is_window_local(&self) -> bool {
         match self {
-            Objective::Ntp => true,
+            Objective::Ntp | Objective::Distillation(_) => true,
             Objective::Weighted(weighting) => weighting.is_window_local(),
             Objective::Selection(selection) => selection.is_window_local(),
         }
@@ -107,7 +120,9 @@ impl Objective {
         masks: impl IntoIterator<Item = &'a [bool]>,
     ) -> Result<Denominator, Error> {
         match self {
-            Objective::Ntp | Objective::Weighted(_) => Ok(Denominator::count(masks)),
+            Objective::Ntp | Objective::Weighted(_) | Objective::Distillation(_) => {
+                Ok(Denominator::count(masks))
+            }
             Objective::Selection(selection) => selection.denominator(length, masks),
         }
     }
@@ -115,7 +130,7 @@ impl Objective {
     /// Writes the weight of every prediction, 0 where masked.
     ///
     /// # Panics
-    /// When the streams differ in length, or the rule needs a reference and there is none.
+    /// When the streams differ in length, or the rule needs a reference and there is none, or logits.
     pub fn weigh(&self, signals: &Signals<'_>, weights: &mut [f32]) -> Clipped {
         match self {
             Objective::Ntp => {
@@ -130,6 +145,7 @@ impl Objective {
                 selection.weigh(signals, weights);
                 Clipped::default()
             }
+            Objective::Distillation(_) => unreachable!("whoever trains asks `needs_logits` first"),
         }
     }
 
@@ -183,6 +199,7 @@ mod tests {
             epsilon_high: 0.5,
             renormalise: Renormalise::MeanOne,
             stop_gradient: false,
+            shuffle: false,
         };
         assert_eq!(parse(everything), Ok(Objective::Weighted(expected)));
         let selection = Selection { fraction: 0.3, scope: SelectionScope::Sequence };
@@ -214,14 +231,14 @@ mod tests {
         check(
             "kind = 'remit'\nepsilom = 0.2",
             "unknown field `epsilom`, expected one of `signal`, `center`, `scale`, `temperature`, `map`, \
-             `epsilon_low`, `epsilon_high`, `renormalise`, `stop_gradient`",
+             `epsilon_low`, `epsilon_high`, `renormalise`, `stop_gradient`, `shuffle`",
         );
         check(
             "kind = 'rho1'\nepsilon_low = 0.2",
             "unknown field `epsilon_low`, expected `fraction` or `scope`",
         );
         check("kind = 'ntp'\nepsilon_low = 0.2", "unknown field `epsilon_low`, there are no fields");
-        check("kind = 'kd'", "unknown variant `kd`, expected one of `ntp`, `remit`, `rho1`");
+        check("kind = 'kl'", "unknown variant `kl`, expected one of `ntp`, `remit`, `rho1`, `kd`");
         check("epsilon_low = 0.2", "missing field `kind`");
         check(
             "kind = 'remit'\ncenter = 'window'",

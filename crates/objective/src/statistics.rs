@@ -63,6 +63,12 @@ impl Statistics {
         statistics
     }
 
+    /// Sums of a micro-batch whose objective weighs nothing: every weight is 1.
+    pub fn unweighted(tokens: u64, loss: LossSums) -> Statistics {
+        let weight = tokens as f64;
+        Statistics { tokens, weight, weight_squared: weight, loss, ..Statistics::default() }
+    }
+
     /// Adds the sums of the next micro-batch. The order is part of the result's last bits: keep that of the data.
     pub fn merge(&mut self, other: &Statistics) {
         self.tokens += other.tokens;

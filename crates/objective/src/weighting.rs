@@ -60,6 +60,10 @@ pub struct Weighting {
     pub renormalise: Renormalise,
     /// Whether the weight is a constant to the derivative.
     pub stop_gradient: bool,
+    /// The control: whether the weights of each window are dealt out again among its predictions at random. They keep
+    /// their distribution and lose their meaning.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shuffle: bool,
 }
 
 /// What is measured at each token.
@@ -137,8 +141,32 @@ impl Default for Weighting {
             epsilon_high: 0.2,
             renormalise: Renormalise::None,
             stop_gradient: true,
+            shuffle: false,
         }
     }
+}
+
+/// Deals the weights of each window out again among its unmasked predictions. The draws follow from the bits of the
+/// learner's log-probabilities: another window or step, another order; the same signals, the same one.
+fn shuffle(signals: &Signals<'_>, weights: &mut [f32]) {
+    for range in signals.groups(Scope::Window) {
+        let places: Vec<usize> = signals.unmasked(range).collect();
+        let bits = places.iter().map(|&i| u64::from(signals.learner[i].to_bits()));
+        let mut state = bits.fold(0, |state, bits| mix(state ^ bits));
+        for last in (1..places.len()).rev() {
+            state = mix(state);
+            let other = (state % (last as u64 + 1)) as usize;
+            weights.swap(places[last], places[other]);
+        }
+    }
+}
+
+/// A step of SplitMix64 (Steele, Lea and Flood 2014).
+fn mix(state: u64) -> u64 {
+    let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 impl Weighting {
@@ -163,7 +191,14 @@ impl Weighting {
             low,
             "between 0 and 1, so that no weight is negative",
         )?;
-        check(high.is_finite() && high >= 0.0, "epsilon_high", high, "a finite number, 0 or more")
+        check(high.is_finite() && high >= 0.0, "epsilon_high", high, "a finite number, 0 or more")?;
+        let fits = self.stop_gradient || !self.shuffle;
+        check(
+            fits,
+            "shuffle",
+            1.0,
+            "false where `stop_gradient` is: shuffled weights are no function of their tokens",
+        )
     }
 
     /// Whether the signal reads the reference's log-probabilities.
@@ -197,6 +232,9 @@ impl Weighting {
             for (i, weight) in signals.unmasked(range).zip(group.weights) {
                 weights[i] = weight as f32;
             }
+        }
+        if self.shuffle {
+            shuffle(signals, weights);
         }
         clipped
     }

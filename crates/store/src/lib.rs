@@ -8,9 +8,8 @@ pub mod checkpoint;
 mod error;
 pub mod hash;
 pub mod json_lines;
-mod lock;
+pub mod lock;
 pub mod scores;
 pub mod tensors;
 
 pub use error::Error;
-pub use lock::Lock;

@@ -17,7 +17,7 @@ impl Lock {
     /// Takes the lock `<directory>/.lock`, or says who has it. `what` names the directory to people.
     ///
     /// # Errors
-    /// [`Error::Locked`] where another process has it, [`Error::Io`].
+    /// [`Error::Locked`], [`Error::Io`].
     pub fn try_acquire(directory: &Path, what: &'static str) -> Result<Lock, Error> {
         let (path, file) = open(directory)?;
         match file.try_lock() {
@@ -32,7 +32,10 @@ impl Lock {
     }
 
     /// Takes the lock `<directory>/.lock`, waiting for whoever has it.
-    pub(crate) fn acquire(directory: &Path) -> Result<Lock, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn acquire(directory: &Path) -> Result<Lock, Error> {
         let (path, file) = open(directory)?;
         file.lock().map_err(|cause| Error::io("lock", &path, cause))?;
         Lock::sign(path, file)

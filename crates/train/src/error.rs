@@ -158,6 +158,46 @@ pub enum Error {
         /// The reference's.
         reference: usize,
     },
+    /// Preferences have a token that the model has no embedding for.
+    #[error("the tokenizer of `{}` makes token {token}, and the model has a vocabulary of {vocabulary}", .model.display())]
+    TokenOutside {
+        /// The checkpoint.
+        model: PathBuf,
+        /// The token.
+        token: u32,
+        /// The model's vocabulary.
+        vocabulary: usize,
+    },
+    /// A model's log-probability of a pair that is not finite.
+    #[error("the {role}'s log-probabilities of pair {pair} are not finite")]
+    PairNotFinite {
+        /// "reference".
+        role: &'static str,
+        /// The pair, counted from 1 without those that are left out.
+        pair: u64,
+    },
+    /// Something about a step over pairs that is not finite. The parameters are as they were before the step.
+    #[error("step {step}: the {what} is not finite; nothing was updated")]
+    StepNotFinite {
+        /// The step, counted from 1.
+        step: u64,
+        /// What it is.
+        what: String,
+    },
+    /// A cache of log-probabilities that cannot be used.
+    #[error("`{}` does not hold the log-probabilities of these pairs: {problem}", .path.display())]
+    Cache {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A run that would go on with other pairs, or with another reference.
+    #[error("run `{}` was begun with other pairs or another reference than its settings lead to now", .run.display())]
+    OtherPairs {
+        /// The run directory.
+        run: PathBuf,
+    },
     /// A sequence without a prediction.
     #[error("sequence {index} has {length} tokens, and a prediction takes two")]
     TooShort {
@@ -190,13 +230,23 @@ impl Error {
             Error::NoMoments { .. } => "set `moments = \"reset\"` to begin with fresh ones".into(),
             Error::OtherSettings { .. } => "use another run directory, or put the settings back to go on".into(),
             Error::State { .. } => "start from another checkpoint".into(),
-            Error::LossNotFinite { .. } | Error::GradientNotFinite { .. } | Error::HeldOutNotFinite { .. } => {
+            Error::LossNotFinite { .. }
+            | Error::GradientNotFinite { .. }
+            | Error::StepNotFinite { .. }
+            | Error::HeldOutNotFinite { .. } => {
                 "a lower learning rate, longer warm-up or a smaller `clip_norm` helps when training diverges; the same command again goes on from the last checkpoint".into()
             }
-            Error::ReferenceNotFinite { .. } | Error::SequenceNotFinite { .. } => {
+            Error::ReferenceNotFinite { .. }
+            | Error::SequenceNotFinite { .. }
+            | Error::PairNotFinite { .. } => {
                 "its parameters are damaged, or its training has diverged: use another checkpoint".into()
             }
             Error::VocabulariesDiffer { .. } => "both models must share one tokenizer".into(),
+            Error::TokenOutside { .. } => "use the tokenizer that the model was trained with".into(),
+            Error::Cache { .. } => "remove the file, and they are computed again".into(),
+            Error::OtherPairs { .. } => {
+                "a file or a checkpoint has changed where it lies: put it back, or use another run directory".into()
+            }
             Error::TooShort { .. } => return None,
         })
     }

@@ -1,13 +1,14 @@
-//! One step, then many: pre-training, mid-training, supervised fine-tuning.
+//! One step, then many: pre-training, mid-training, supervised fine-tuning, preference optimisation.
 //!
 //! The only place where data, model, objective and optimiser meet. In reading order: [`trainer`], a learner with its
 //! gradient and its update; [`step`], where a batch of text becomes an update; [`mod@run`], which repeats the step of
 //! whatever [`Method`], evaluates, and writes checkpoints and metrics; [`mod@reference`], the frozen model's side;
 //! [`score()`], which writes that side down for a whole token store; [`weigh()`], which shows what the method does to
-//! given tokens; [`Plan`], everything a run over text will do before it does it.
+//! given tokens; [`Plan`], everything a run over text will do before it does it; [`dpo`], the same over pairs.
 //!
 //! Not here: arguments, colours, rewards.
 
+pub mod dpo;
 mod error;
 pub mod held_out;
 pub mod metrics;

@@ -378,7 +378,7 @@ pub(crate) fn check_model(
 }
 
 /// Whether a model allows windows of so many predictions.
-fn check_window(path: &Path, architecture: &Architecture, window: usize) -> Result<(), Error> {
+pub(crate) fn check_window(path: &Path, architecture: &Architecture, window: usize) -> Result<(), Error> {
     let max_length = architecture.max_length;
     if window > max_length {
         return Err(Error::WindowTooLong { window, max_length, model: path.to_owned() });

@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::trainer::{cooled, input};
 use remit_batch::Batch;
-use remit_kernels::head::Scratch;
+use remit_kernels::head::{Head, Scratch};
 use remit_model::{Frozen, Keep, Workspace};
 use remit_store::scores::ScoreStore;
 
@@ -36,6 +36,12 @@ impl Online {
         model.allow_length(length)?;
         let workspace = Workspace::new(model.architecture(), rows, Keep::Nothing);
         Ok(Online { model, temperature: 1.0, hidden: Vec::new(), workspace, scratch: Scratch::default() })
+    }
+
+    /// What logits are made of: head, hidden rows and the head's matrix, and a buffer for them.
+    pub(crate) fn rows(&mut self, batch: &Batch) -> (Head, &[f32], &[f32], &mut Scratch) {
+        let hidden = self.model.forward(input(batch), &mut self.workspace);
+        (self.model.head(), hidden, self.model.head_parameters(), &mut self.scratch)
     }
 
     /// The log-probability of every target, `[W, T]`.

@@ -54,6 +54,12 @@ pub trait Method {
     /// What can go wrong.
     type Error: From<Error>;
 
+    /// Does what is to be done ahead of everything, before a model is loaded; `resumed` as for
+    /// [`trainer`](Self::trainer). Not called for a run that is at its end.
+    fn prepare(&mut self, _resumed: Option<u64>, _observer: &mut dyn Observer) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
     /// Makes the trainer, when learner and moments are there; `resumed` is the step of the checkpoint that they are of, if
     /// the run goes on from one.
     fn trainer(
@@ -100,6 +106,8 @@ pub trait Observer {
     fn eval(&mut self, record: &EvalRecord);
     /// Something a person should know.
     fn message(&mut self, text: &str);
+    /// The reference has read `done` of `total` sequences ahead of the run, the last of them with so many predictions.
+    fn reference(&mut self, _done: u64, _total: u64, _predictions: u64) {}
 }
 
 /// An observer that looks away.
@@ -146,11 +154,12 @@ pub fn run<M: Method>(
             return Ok(summary(directory.path(), frame.steps, checkpoint.path())?);
         }
     }
+    let resumed = latest.as_ref().map(|checkpoint| checkpoint.step());
+    method.prepare(resumed, observer)?;
     let (learner, moments, mut progress) = match &latest {
         Some(checkpoint) => resume::load(checkpoint.path())?,
         None => begin(&frame.start, observer)?,
     };
-    let resumed = latest.as_ref().map(|checkpoint| checkpoint.step());
     let mut metrics = MetricsLog::open(directory.path(), resumed).map_err(Error::from)?;
     let mut trainer = method.trainer(learner, moments, resumed)?;
     observer.begin(progress.step, frame.steps);

@@ -427,6 +427,17 @@ impl Settings {
                 "are of a token store: in fine-tuning the reference runs beside the learner",
             );
         }
+        if self.objective.needs_logits() {
+            if self.reference.as_ref().is_some_and(|reference| reference.scores.is_some()) {
+                return wrong(
+                    "reference.scores",
+                    "are of single tokens; distillation compares whole vocabularies, with the reference beside the learner",
+                );
+            }
+            if self.z_loss > 0.0 {
+                return wrong("z_loss", "is no part of distillation");
+            }
+        }
         self.optimizer.validate()?;
         self.objective.validate(self.reference.is_some())?;
         Ok(())

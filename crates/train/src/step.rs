@@ -6,7 +6,9 @@ use crate::settings::Settings;
 use crate::trainer::{Refusal, Trainer};
 use remit_batch::{Batch, Window};
 use remit_kernels::head::Rule;
-use remit_objective::{Denominator, Objective, Signals, Statistics, Summary, z_loss};
+use remit_objective::{
+    Denominator, Distillation, DistillationSums, Objective, Signals, Statistics, Summary, z_loss,
+};
 
 /// What is minimised over windows of text, and the reference's side of it.
 #[derive(Debug)]
@@ -74,6 +76,10 @@ impl TextStep {
         };
         let (mut statistics, mut z_loss) = (Statistics::default(), 0.0);
         trainer.begin();
+        if let Objective::Distillation(rule) = &self.objective {
+            let statistics = distill(trainer, &batches, rule, &mut self.reference, denominator)?;
+            return Ok((statistics.summary(denominator), 0.0));
+        }
         for batch in &batches {
             let reference = if surveyed.is_some() { None } else { self.reference.log_probs(batch)? };
             let mut rule = BatchRule {
@@ -118,6 +124,38 @@ impl TextStep {
         let statistics = self.objective.evaluate(&signals, denominator, &mut weights, &mut derivative);
         Ok(Surveyed { derivative: derivative.into(), statistics: Some(statistics) })
     }
+}
+
+/// The gradient of soft labels over the vocabulary.
+fn distill(
+    trainer: &mut Trainer,
+    batches: &[Batch],
+    rule: &Distillation,
+    reference: &mut Reference,
+    denominator: Denominator,
+) -> Result<Statistics, Refusal> {
+    let Reference::Online(teacher) = reference else {
+        unreachable!("`Settings::validate` asks for a reference without stored scores")
+    };
+    let mut statistics = Statistics::default();
+    for batch in batches {
+        let rows = trainer.distill(batch, teacher, |row, student, teacher, gradient| {
+            if batch.mask[row] {
+                rule.row(student, teacher, batch.targets[row] as usize, denominator, gradient)
+            } else {
+                gradient.fill(0.0);
+                DistillationSums::default()
+            }
+        });
+        let bad = rows.iter().position(|sums| !(sums.cross_entropy + sums.divergence).is_finite());
+        if let Some(row) = bad {
+            return Err(Refusal::Loss(batch.indices[row / batch.length]));
+        }
+        let mut sums = DistillationSums::default();
+        rows.iter().for_each(|row| sums.merge(row));
+        statistics.merge(&Statistics::unweighted(batch.num_unmasked() as u64, rule.loss_sums(&sums)));
+    }
+    Ok(statistics)
 }
 
 /// Derivatives made ahead of the backward passes.

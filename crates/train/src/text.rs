@@ -80,7 +80,8 @@ impl Method for Text {
 impl Text {
     fn record(&self, progress: &Progress, learning_rate: f64, outcome: &Outcome) -> StepRecord {
         let summary = &outcome.summary;
-        let weights = (self.settings.objective != Objective::Ntp).then_some(WeightRecord {
+        let weighs = !matches!(self.settings.objective, Objective::Ntp | Objective::Distillation(_));
+        let weights = weighs.then_some(WeightRecord {
             mean_weight: summary.mean_weight,
             std_weight: summary.std_weight,
             clipped_low: summary.clipped_low,

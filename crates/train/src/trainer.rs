@@ -5,6 +5,7 @@
 //! [`Trainer::update`].
 
 use crate::Error;
+use crate::reference::Online;
 use crate::settings::Learning;
 use remit_batch::Batch;
 use remit_kernels::head::{self, Rule, Scratch};
@@ -146,6 +147,34 @@ impl Trainer {
         }
         self.learner.backward(input(batch), d_hidden, &mut self.workspace, &mut self.gradients);
         Ok(())
+    }
+
+    /// Adds the gradient of one micro-batch under a rule that compares rows of logits with those of `teacher`: see
+    /// [`head::Head::distill`]. Returns what the rule does, in the order of the rows.
+    pub fn distill<S: Send>(
+        &mut self,
+        batch: &Batch,
+        teacher: &mut Online,
+        rule: impl Fn(usize, &[f32], &[f32], &mut [f32]) -> S + Sync,
+    ) -> Vec<S> {
+        let (teacher_head, teacher_hidden, teacher_parameters, teacher_scratch) = teacher.rows(batch);
+        let hidden = self.learner.forward(input(batch), &mut self.workspace);
+        let d_hidden = &mut self.d_hidden[..hidden.len()];
+        let gradients = head::Gradients {
+            hidden: d_hidden,
+            parameters: &mut self.gradients[self.learner.layout().head()],
+        };
+        let sums = self.learner.head().distill(
+            hidden,
+            self.learner.head_parameters(),
+            (&teacher_head, teacher_hidden, teacher_parameters),
+            rule,
+            gradients,
+            &mut self.scratch,
+            teacher_scratch,
+        );
+        self.learner.backward(input(batch), d_hidden, &mut self.workspace, &mut self.gradients);
+        sums
     }
 
     /// Clips the gradient and takes an optimiser step; returns the gradient's global norm before clipping.

@@ -211,3 +211,87 @@ fn equal_models_and_epsilon_zero_are_next_token_prediction_bit_for_bit() {
     assert_eq!(ntp, gradient(Objective::Weighted(zero), "reference"));
     assert_ne!(ntp, gradient(remit(), "reference"));
 }
+
+/// Soft labels over the whole vocabulary, through the head that never holds all logits.
+mod distillation {
+    use super::*;
+    use remit_objective::{Direction, Distillation};
+
+    fn gradient(family: &str, rule: Distillation, micro_batch: usize, teacher: &str) -> (f64, f64, Vec<f32>) {
+        gradient_at(open(family, "learner"), family, rule, micro_batch, teacher)
+    }
+
+    fn gradient_at(
+        learner: Decoder,
+        family: &str,
+        rule: Distillation,
+        micro_batch: usize,
+        teacher: &str,
+    ) -> (f64, f64, Vec<f32>) {
+        let mut settings = Settings { objective: Objective::Distillation(rule), ..Settings::default() };
+        (settings.data.window, settings.data.batch_windows) = (48, 3);
+        (settings.data.micro_batch_windows, settings.data.mask_documents) = (micro_batch, false);
+        let moments = Moments::zero(learner.parameters.len());
+        let mut trainer = Trainer::new(learner, moments, &settings.learning(), 144, 48).expect("a trainer");
+        let teacher = Online::new(open(family, teacher), 144, 48).expect("short windows");
+        let mut step = TextStep::new(Reference::Online(Box::new(teacher)), &settings);
+        let mut windows = windows(family);
+        // A masked prediction counts nowhere.
+        windows[1].mask[7] = false;
+        let (summary, _) = step.differentiate(&mut trainer, &windows).expect("finite");
+        (summary.weighted_loss, summary.ntp_loss, trainer.gradients().to_vec())
+    }
+
+    fn check_close(what: &str, got: &[f32], want: &[f32]) {
+        let largest = want.iter().fold(0f32, |a, b| a.max(b.abs()));
+        assert!(got.iter().zip(want).all(|(a, b)| (a - b).abs() <= 2e-5 * largest), "{what}");
+    }
+
+    #[test]
+    fn without_soft_labels_it_is_next_token_prediction() {
+        let hard = Distillation { alpha: 0.0, ..Distillation::default() };
+        let (loss, ntp, got) = gradient("llama", hard, 3, "reference");
+        assert!((loss / ntp - 1.0).abs() < 1e-12);
+        let mut settings = Settings::default();
+        (settings.data.window, settings.data.batch_windows, settings.data.mask_documents) = (48, 3, false);
+        let learner = open("llama", "learner");
+        let moments = Moments::zero(learner.parameters.len());
+        let mut trainer = Trainer::new(learner, moments, &settings.learning(), 144, 48).expect("a trainer");
+        let mut windows = windows("llama");
+        windows[1].mask[7] = false;
+        let mut step = TextStep::new(Reference::None, &settings);
+        let (summary, _) = step.differentiate(&mut trainer, &windows).expect("finite");
+        assert!((summary.ntp_loss / ntp - 1.0).abs() < 1e-6);
+        check_close("alpha 0", &got, trainer.gradients());
+    }
+
+    #[test]
+    fn a_teacher_that_says_the_same_teaches_nothing() {
+        for direction in [Direction::Forward, Direction::Reverse] {
+            let soft = Distillation { alpha: 1.0, temperature: 2.0, direction };
+            let (loss, _, gradient) = gradient("qwen3", soft, 3, "learner");
+            assert!(loss.abs() < 1e-9, "{loss}");
+            assert!(gradient.iter().all(|g| g.abs() < 1e-6));
+        }
+    }
+
+    #[test]
+    fn micro_batches_give_the_same_gradient_and_it_is_that_of_the_loss() {
+        for direction in [Direction::Forward, Direction::Reverse] {
+            let rule = Distillation { alpha: 0.7, temperature: 1.5, direction };
+            let (_, _, whole) = gradient("llama", rule.clone(), 3, "reference");
+            let (_, _, parts) = gradient("llama", rule.clone(), 1, "reference");
+            check_close("3x1 instead of 1x3", &parts, &whole);
+            let norm = whole.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+            let loss = |h: f64| {
+                let mut learner = open("llama", "learner");
+                for (parameter, g) in learner.parameters.iter_mut().zip(&whole) {
+                    *parameter += (h * f64::from(*g) / norm) as f32;
+                }
+                gradient_at(learner, "llama", rule.clone(), 3, "reference").0
+            };
+            let slope = (loss(2e-3) - loss(-2e-3)) / 4e-3;
+            assert!((slope / norm - 1.0).abs() < 0.01, "{direction:?}: slope {slope}, norm {norm}");
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! One verb a file.
 
+pub mod dpo;
 pub mod eval;
 pub mod flywheel;
 pub mod generate;
@@ -123,6 +124,7 @@ mod tests {
                     "tokenizer" => check::<remit_corpus::TrainTokenizer>(&recipe, section),
                     "prepare" => check::<remit_corpus::Prepare>(&recipe, section),
                     "pretrain" | "midtrain" | "sft" => check::<remit_train::Settings>(&recipe, section),
+                    "dpo" => check::<remit_train::dpo::Settings>(&recipe, section),
                     "rl" => check::<remit_rl::Settings>(&recipe, section),
                     "score" => check::<remit_train::ScoreSettings>(&recipe, section),
                     "eval" => check::<remit_eval::Settings>(&recipe, section),

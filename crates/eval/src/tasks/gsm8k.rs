@@ -93,3 +93,39 @@ impl Solved<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn examples_stand_before_the_question_as_in_lm_evaluation_harness() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("solved.jsonl");
+        let line = |question: &str, answer: &str| {
+            format!("{}\n", serde_json::json!({ "question": question, "answer": answer }))
+        };
+        let text = line("One?", "1\n#### 1")
+            + &line("Two?", "2,000\n#### 2,000")
+            + "\n"
+            + &line("Three?", "3\n#### 3");
+        std::fs::write(&path, text).expect("written");
+        let mut settings = Settings::default();
+        settings.paths.gsm8k = Some(path.clone());
+        settings.shots.gsm8k = Some(ShotsOf { path: path.clone(), count: 2 });
+        let task = task(&settings).expect("a task");
+        assert_eq!((task.shots, task.num_available), (2, 3));
+        let question = &task.questions[2];
+        assert_eq!(
+            question.prompt,
+            "Question: One?\nAnswer: 1\n#### 1\n\nQuestion: Two?\nAnswer: 2,000\n#### 2,000\n\nQuestion: Three?\nAnswer:"
+        );
+        let solution = question.solution.as_ref().expect("it has one");
+        assert_eq!((solution.text.as_str(), solution.ends), (" 3\n#### 3", false));
+        assert!(task.questions[1].judge.accepts("2000"));
+
+        let many = ShotsOf { path, count: 4 };
+        let error = examples(Some(&many)).expect_err("too many").to_string();
+        assert!(error.ends_with("4 solved examples are wanted, and there are 3"), "{error}");
+    }
+}

@@ -56,3 +56,37 @@ fn number(row: &Row) -> Result<String, Error> {
         None => Err(row.wrong("no field `Answer`")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn answers_are_as_people_write_them() {
+        let of = |answer: Value| {
+            number(&Row { place: "row 1".to_owned(), value: json!({ "Answer": answer }) })
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(of(json!(51.0)).as_deref(), Ok("51"));
+        assert_eq!(of(json!(51)).as_deref(), Ok("51"));
+        assert_eq!(of(json!("0.50")).as_deref(), Ok("0.5"));
+        assert_eq!(of(json!(null)), Err("row 1: `Answer` is null, not a number".to_owned()));
+        assert_eq!(of(json!("many")), Err("row 1: `Answer` is \"many\", not a number".to_owned()));
+    }
+
+    #[test]
+    fn a_question_is_its_body_and_what_is_asked() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("stories.json");
+        let story =
+            json!([{ "Body": "Ann has 3 coins ", "Question": " How many are 2 more?", "Answer": 5.0 }]);
+        std::fs::write(&path, story.to_string()).expect("written");
+        let mut settings = Settings::default();
+        settings.paths.svamp = Some(path);
+        let task = task(&settings).expect("a task");
+        assert_eq!(task.questions[0].prompt, "Question: Ann has 3 coins How many are 2 more?\nAnswer:");
+        assert!(task.questions[0].judge.accepts("$5.") && task.questions[0].solution.is_none());
+    }
+}

@@ -23,6 +23,7 @@ fn settings(case: &Case) -> Weighting {
         epsilon_high: get(case, "hi", 0.2),
         renormalise: get(case, "renorm", Renormalise::None),
         stop_gradient: true,
+        shuffle: false,
     }
 }
 
@@ -124,6 +125,7 @@ fn the_gradient_through_the_weights_is_the_slope_of_the_loss() {
                             epsilon_low: 0.6,
                             epsilon_high: 0.7,
                             stop_gradient: false,
+                            shuffle: false,
                         };
                         check_slope(&rule, &golden, denominator);
                         checked += 1;
@@ -458,4 +460,43 @@ proptest! {
             prop_assert_eq!(permuted(&weigh(&rule, &signals), &order), weigh(&rule, &shuffled));
         }
     }
+}
+
+/// Within each window the same weights as without, at other predictions; masked ones have none.
+#[test]
+fn shuffled_weights_keep_their_distribution_and_lose_their_places() {
+    let length = 40;
+    let learner: Vec<f32> = (0..3 * length).map(|i| -((i * 37 % 101) as f32) / 20.0).collect();
+    let reference: Vec<f32> = (0..3 * length).map(|i| -((i * 53 % 97) as f32) / 20.0).collect();
+    let mask: Vec<bool> = (0..3 * length).map(|i| i % 7 != 3).collect();
+    let documents = vec![0; 3 * length];
+    let signals = Signals {
+        length,
+        mask: &mask,
+        documents: &documents,
+        learner: &learner,
+        reference: Some(&reference),
+    };
+    let weigh = |shuffle| {
+        let rule = Weighting { shuffle, epsilon_low: 1.0, epsilon_high: 1.0, ..Weighting::default() };
+        let mut weights = vec![9.0; 3 * length];
+        let clipped = rule.weigh(&signals, &mut weights);
+        (weights, clipped)
+    };
+    let ((plain, clipped), (shuffled, clipped_again)) = (weigh(false), weigh(true));
+    assert_eq!(clipped, clipped_again);
+    assert_eq!(weigh(true).0, shuffled, "the same signals give the same order");
+    let sorted = |weights: &[f32]| {
+        let mut weights = weights.to_vec();
+        weights.sort_by(f32::total_cmp);
+        weights
+    };
+    for (plain, shuffled) in plain.chunks(length).zip(shuffled.chunks(length)) {
+        assert_eq!(sorted(plain), sorted(shuffled));
+        let moved = plain.iter().zip(shuffled).filter(|(a, b)| a != b).count();
+        assert!(moved > length / 2, "only {moved} weights have moved");
+    }
+    assert!(shuffled.iter().zip(&mask).all(|(&weight, &counts)| counts || weight == 0.0));
+    let through = Weighting { shuffle: true, stop_gradient: false, ..Weighting::default() };
+    assert!(through.validate().is_err());
 }

@@ -1,0 +1,298 @@
+//! Direct preference optimisation: a learner that is to prefer the chosen completions to the rejected ones, held by a
+//! frozen reference.
+//!
+//! [`Plan`] settles everything; [`run`] has the reference read all pairs once ([`mod@reference`]) and then takes a
+//! [`step`] after the other.
+
+pub mod reference;
+mod settings;
+pub mod step;
+
+pub use settings::Settings;
+
+use crate::held_out::HeldOutPlan;
+use crate::metrics::StepRecord;
+use crate::plan::{check_tokenizer, check_window};
+use crate::resume::Progress;
+use crate::run::{Method, Observer, Taken};
+use crate::trainer::{Moments, Refusal, Trainer};
+use crate::{Companions, Error, Frame, Memory, Start, Summary, locate_checkpoint, open_model};
+use reference::{Pass, ReferenceLogProbs};
+use remit_corpus::examples::{Encoder, Example, Pairs, Rows};
+use remit_corpus::{Shuffle, Tokenizer};
+use remit_model::{Architecture, Decoder, Workspace};
+use remit_objective::PreferenceSummary;
+use remit_store::atomic;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use step::{Outcome, Pair, PreferenceStep};
+
+/// The file of a run that says which reference and which pairs it is about.
+const IDENTITY: &str = "reference.json";
+
+/// A run, ready to begin.
+#[derive(Debug)]
+pub struct Plan {
+    /// Its settings.
+    pub settings: Settings,
+    /// The learner to begin with.
+    pub start: PathBuf,
+    /// Its switches.
+    pub architecture: Architecture,
+    /// The reference's checkpoint.
+    pub reference: PathBuf,
+    /// All pairs.
+    pub pairs: Pairs,
+    /// Predictions of the longest sequence.
+    pub longest: usize,
+    /// Optimiser steps.
+    pub steps: u64,
+    reference_architecture: Architecture,
+    encoder: Encoder,
+    held_out: HeldOutPlan,
+}
+
+impl Plan {
+    /// Opens and checks everything that `settings` name.
+    ///
+    /// # Errors
+    /// Settings that make no sense, files that cannot be read, rows that are no pairs.
+    pub fn new(settings: Settings) -> Result<Plan, Error> {
+        settings.validate()?;
+        let start = locate_checkpoint(&settings.from)?;
+        let architecture = open_model(&start)?;
+        check_window(&start, &architecture, settings.window)?;
+        let tokenizer = Tokenizer::of_checkpoint(&start)?;
+        let tokenizer = Arc::new(tokenizer.ok_or_else(|| Error::NoTokenizer { checkpoint: start.clone() })?);
+        let reference = match &settings.reference {
+            Some(path) => locate_checkpoint(path)?,
+            None => start.clone(),
+        };
+        let reference_architecture = open_model(&reference)?;
+        check_tokenizer("reference", &reference, &tokenizer)?;
+        check_window(&reference, &reference_architecture, settings.window)?;
+        if reference_architecture.vocab_size != architecture.vocab_size {
+            return Err(Error::VocabulariesDiffer {
+                learner: architecture.vocab_size,
+                reference: reference_architecture.vocab_size,
+            });
+        }
+        let encoder = Encoder::new(&settings.examples, tokenizer)?;
+        let pairs = encoder.pairs(Rows::open(&settings.examples.files)?, settings.window)?;
+        check_tokens(&pairs.pairs, &start, &architecture)?;
+        let steps = settings.length(pairs.pairs.len() as u64)?;
+        settings.schedule.validate(steps)?;
+        let held_out = HeldOutPlan::open(
+            &settings.held_out,
+            &start,
+            &architecture,
+            settings.window,
+            settings.micro_batch(),
+        )?;
+        let longest = reference::longest(&pairs.pairs);
+        Ok(Plan {
+            settings,
+            start,
+            architecture,
+            reference,
+            pairs,
+            longest,
+            steps,
+            reference_architecture,
+            encoder,
+            held_out,
+        })
+    }
+
+    /// What training will hold, the reference's log-probabilities included.
+    pub fn memory(&self) -> Memory {
+        let (architecture, float) = (&self.architecture, size_of::<f32>() as u64);
+        let parameters = architecture.num_parameters() * float;
+        let rows = self.rows();
+        let logits = (2 * self.longest * architecture.vocab_size) as u64 * float;
+        let kept = self.pairs.pairs.iter().flatten().map(|side| side.num_completion_tokens() as u64);
+        Memory {
+            parameters,
+            gradients: parameters,
+            moments: 2 * parameters,
+            activations: Workspace::bytes(architecture, rows, self.settings.learning().keep())
+                + (rows * architecture.width) as u64 * float,
+            // Those of a pair are kept together while they take less than half a gigabyte.
+            logits: logits.clamp(16 << 20, 512 << 20),
+            reference: kept.sum::<u64>() * float,
+        }
+    }
+
+    /// What the reference's pass over the pairs will hold, ahead of training and without the files of a large one.
+    pub fn reference_memory(&self) -> u64 {
+        reference::pass_bytes(&self.reference_architecture, &self.pairs.pairs)
+    }
+
+    /// Predictions of the largest forward pass of the learner.
+    fn rows(&self) -> usize {
+        let pairs = 2 * self.settings.micro_batch() * self.longest;
+        let text = if self.held_out.stores.is_empty() {
+            0
+        } else {
+            self.settings.micro_batch() * self.settings.window
+        };
+        pairs.max(text)
+    }
+}
+
+/// Whether a model has an embedding for every token.
+fn check_tokens(pairs: &[[Example; 2]], model: &Path, architecture: &Architecture) -> Result<(), Error> {
+    let highest = pairs.iter().flatten().flat_map(|side| &side.tokens).max();
+    match highest {
+        Some(&token) if token as usize >= architecture.vocab_size => {
+            Err(Error::TokenOutside { model: model.to_owned(), token, vocabulary: architecture.vocab_size })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Runs to the end; the same call again goes on where the last one was stopped, and does nothing when it was not.
+///
+/// # Errors
+/// Whatever stops a run: see [`Error`].
+pub fn run(plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
+    let rows = plan.rows();
+    let Plan { settings, start, reference, pairs, steps, encoder, held_out, .. } = plan;
+    let frame = Frame {
+        run: settings.run.clone(),
+        settings: toml::Table::try_from(&settings).expect("settings are plain values"),
+        steps,
+        learning_rate: settings.optimizer.learning_rate,
+        schedule: settings.schedule.clone(),
+        start: Start::From(start.clone(), settings.moments),
+        companions: Companions {
+            tokenizer: Some(start),
+            chat_template: encoder.chat_template().map(|template| template.source().to_owned()),
+        },
+        checkpoints: settings.checkpoints.clone(),
+        held_out,
+    };
+    let mut method = Preference {
+        step: PreferenceStep {
+            loss: settings.loss.clone(),
+            micro_batch: settings.micro_batch(),
+            pad: encoder.pad(),
+        },
+        order: Shuffle::new(pairs.pairs.len() as u64, settings.seed, "pairs"),
+        stop_tokens: encoder.stop_tokens()?,
+        pairs: pairs.pairs,
+        rows,
+        checkpoint: reference,
+        reference: None,
+        settings,
+    };
+    crate::run::run(&frame, &mut method, observer)
+}
+
+/// Steps over pairs.
+struct Preference {
+    settings: Settings,
+    step: PreferenceStep,
+    pairs: Vec<[Example; 2]>,
+    order: Shuffle,
+    /// Predictions of the largest forward pass.
+    rows: usize,
+    stop_tokens: Vec<u32>,
+    /// Of the reference.
+    checkpoint: PathBuf,
+    /// There from [`Method::prepare`] on.
+    reference: Option<ReferenceLogProbs>,
+}
+
+impl Method for Preference {
+    type Error = Error;
+
+    fn prepare(&mut self, resumed: Option<u64>, observer: &mut dyn Observer) -> Result<(), Error> {
+        let Settings { run, precision, .. } = &self.settings;
+        let key = reference::key(&self.checkpoint, &self.pairs, *precision)?;
+        check_identity(run, &key, resumed.is_some())?;
+        let pass = Pass { checkpoint: &self.checkpoint, precision: *precision, pad: self.step.pad };
+        let log_probs =
+            ReferenceLogProbs::obtain(&self.settings.cache(), &key, &self.pairs, &pass, observer)?;
+        self.reference = Some(log_probs);
+        Ok(())
+    }
+
+    fn trainer(
+        &mut self,
+        mut learner: Decoder,
+        moments: Moments,
+        _resumed: Option<u64>,
+    ) -> Result<Trainer, Error> {
+        learner.add_end_tokens(&self.stop_tokens);
+        Trainer::new(learner, moments, &self.settings.learning(), self.rows, self.settings.window)
+    }
+
+    fn step(
+        &mut self,
+        trainer: &mut Trainer,
+        progress: &mut Progress,
+        learning_rate: f64,
+        _observer: &mut dyn Observer,
+    ) -> Result<Taken, Error> {
+        let batch = self.settings.batch_pairs as u64;
+        let reference = self.reference.as_ref().expect("`prepare` comes first");
+        let pairs: Vec<Pair> = (progress.windows..progress.windows + batch)
+            .map(|position| self.order.at(position))
+            .map(|index| Pair {
+                index,
+                sides: self.pairs[index as usize].each_ref(),
+                reference: reference.pair(index as usize),
+            })
+            .collect();
+        let step = progress.step;
+        let outcome = self.step.take(trainer, &pairs, learning_rate).map_err(|refusal| match refusal {
+            Refusal::Loss(index) => {
+                Error::StepNotFinite { step, what: format!("loss of pair {}", index + 1) }
+            }
+            Refusal::Gradient => Error::StepNotFinite { step, what: "gradient".into() },
+            Refusal::Other(error) => error,
+        })?;
+        let sides = || pairs.iter().flat_map(|pair| pair.sides);
+        progress.windows += batch;
+        progress.tokens += sides().map(|side| side.num_completion_tokens() as u64).sum::<u64>();
+        let tokens = sides().map(|side| side.mask.len() as u64).sum();
+        Ok(Taken { record: record(progress, learning_rate, &outcome), parts: BTreeMap::new(), tokens })
+    }
+}
+
+/// Leaves the key of the reference's log-probabilities in a run that begins, and compares it with that of one that
+/// goes on: paths stay the same where what lies there does not.
+fn check_identity(run: &Path, key: &str, resumed: bool) -> Result<(), Error> {
+    let path = run.join(IDENTITY);
+    let text = serde_json::json!({ "log_probs": key }).to_string() + "\n";
+    match std::fs::read_to_string(&path) {
+        Ok(before) if resumed && before == text => Ok(()),
+        Ok(_) if resumed => Err(Error::OtherPairs { run: run.to_owned() }),
+        Err(error) if resumed => Err(remit_store::Error::io("read", &path, error).into()),
+        _ => Ok(atomic::write(&path, text.as_bytes())?),
+    }
+}
+
+fn record(progress: &Progress, learning_rate: f64, outcome: &Outcome) -> StepRecord {
+    let PreferenceSummary { pairs, loss, margin, accuracy, chosen_reward, rejected_reward } = outcome.summary;
+    let figures = [
+        ("pairs", pairs as f64),
+        ("margin", margin),
+        ("accuracy", accuracy),
+        ("chosen_reward", chosen_reward),
+        ("rejected_reward", rejected_reward),
+    ];
+    StepRecord {
+        step: progress.step,
+        tokens: progress.tokens,
+        loss,
+        ntp_loss: None,
+        learning_rate,
+        grad_norm: outcome.gradient_norm,
+        z_loss: None,
+        weights: None,
+        figures: figures.map(|(name, value)| (name.to_owned(), value)).into(),
+    }
+}
