@@ -270,6 +270,6 @@ fn preferences_between_fine_tuning_and_rewards() {
     for pair in points.windows(2) {
         assert_eq!(graph.nodes[pair[1].1].inputs["from"], Input::Node(pair[0].1, String::new()));
     }
-    let missing = Graph::new(&recipe(|tables| set(tables, "flywheel.after", vec!["sft", "dpo"])));
+    let missing = Graph::new(&recipe(|tables| set(tables, "flywheel.after", vec!["sft", "dpo", "rl"])));
     assert!(missing.expect_err("no table").to_string().starts_with("the recipe has no table `[dpo]`"));
 }
