@@ -109,6 +109,18 @@ pub(crate) fn of_training(plan: &remit_train::Plan) -> Cost {
     cost.with_flops(&plan.architecture, online.map(|reference| &reference.architecture), data.window)
 }
 
+/// What preference optimisation takes: both sides of every pair that it uses, at their mean length, and the reference's
+/// one pass over all pairs.
+pub(crate) fn of_dpo(plan: &remit_train::dpo::Plan) -> Cost {
+    let pairs = &plan.pairs.pairs;
+    let all: usize = pairs.iter().flatten().map(|side| side.mask.len()).sum();
+    let used = (plan.steps * plan.settings.batch_pairs as u64) as f64;
+    let predictions = (all as f64 / pairs.len() as f64 * used).round() as u64;
+    let forward = predictions * if plan.settings.recompute { 2 } else { 1 };
+    let cost = Cost { forward, backward: predictions, reference: all as u64, ..Cost::default() };
+    cost.with_flops(&plan.architecture, Some(&plan.architecture), plan.longest)
+}
+
 /// What scoring takes.
 pub(crate) fn of_scoring(plan: &remit_train::ScorePlan) -> Cost {
     let window = plan.settings.window;

@@ -116,7 +116,7 @@ impl Error {
             }
             Error::TwoArms { .. } => "give each arm a name of its own".into(),
             Error::Reference { .. } => {
-                "write a stage of the iteration before (`rl`, `sft`, `midtrain`), such a stage at a step (`rl@40`), or the path of a checkpoint".into()
+                "write a stage of the iteration before (`rl`, `dpo`, `sft`, `midtrain`), such a stage at a step (`rl@40`), or the path of a checkpoint".into()
             }
             Error::UnknownData { name, known, .. } => {
                 let near = known

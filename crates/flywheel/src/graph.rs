@@ -34,6 +34,8 @@ pub enum Stage {
     Midtrain,
     /// Fine-tunes.
     Sft,
+    /// Optimises preferences.
+    Dpo,
     /// Reinforces.
     Rl,
     /// Evaluates.
@@ -51,6 +53,7 @@ impl Stage {
             Stage::Score => "score",
             Stage::Midtrain => "midtrain",
             Stage::Sft => "sft",
+            Stage::Dpo => "dpo",
             Stage::Rl => "rl",
             Stage::Eval => "eval",
         }
@@ -64,7 +67,7 @@ impl Stage {
 
     /// Whether it is a run with checkpoints.
     pub fn has_checkpoints(self) -> bool {
-        matches!(self, Stage::Pretrain | Stage::Midtrain | Stage::Sft | Stage::Rl)
+        matches!(self, Stage::Pretrain | Stage::Midtrain | Stage::Sft | Stage::Dpo | Stage::Rl)
     }
 }
 
@@ -81,6 +84,8 @@ pub enum Work {
     Train(remit_train::Stage, Box<remit_train::Settings>),
     /// The scores go to `scores` in the node's directory.
     Score(ScoreSettings),
+    /// The run directory is the node's.
+    Dpo(Box<remit_train::dpo::Settings>),
     /// The run directory is the node's.
     Rl(Box<remit_rl::Settings>),
     /// The results go to the node's directory.
@@ -284,6 +289,16 @@ const OF_RL: [&str; 8] = [
     "reference",
     "held_out.stores",
     "rollout.batch_size",
+    "checkpoints.ephemeral_every",
+    "checkpoints.keep_last",
+];
+const OF_DPO: [&str; 8] = [
+    "run",
+    "from",
+    "examples.files",
+    "reference",
+    "cache",
+    "held_out.stores",
     "checkpoints.ephemeral_every",
     "checkpoints.keep_last",
 ];
@@ -541,6 +556,28 @@ impl Builder<'_> {
         Ok(())
     }
 
+    fn dpo(&mut self, mut settings: remit_train::dpo::Settings, from: Given) -> Result<usize, Error> {
+        let mut inputs = Inputs::from([("from".to_owned(), from.input)]);
+        settings.from = from.path;
+        if let Some(reference) = &mut settings.reference {
+            let path = locate_checkpoint(reference)?;
+            inputs.insert("reference".into(), Input::Content(files::hash_model(&path)?));
+            *reference = path;
+        }
+        self.files("examples", &mut settings.examples.files, &mut inputs)?;
+        self.template(settings.examples.template.as_deref(), &mut inputs)?;
+        self.held_out("dpo", &mut settings.held_out, &mut inputs)?;
+        settings.run = PathBuf::from("run");
+        // All runs share it: seeds that start from the same model have the same reference.
+        settings.cache = Some(self.recipe.flywheel.run.join("reference-log-probs"));
+        settings.validate()?;
+        let identified = settings.clone();
+        Ok(self.add(Stage::Dpo, &identified, &OF_DPO, inputs, |directory| {
+            settings.run = directory.to_owned();
+            Work::Dpo(Box::new(settings))
+        }))
+    }
+
     fn rl(&mut self, mut settings: remit_rl::Settings, from: Given) -> Result<usize, Error> {
         let mut inputs = Inputs::from([("from".to_owned(), from.input)]);
         settings.from = from.path;
@@ -619,7 +656,7 @@ impl Builder<'_> {
             Some(before) => Some(self.reference(arm, &templates, &owner, before)?),
             None => None,
         };
-        let Templates { mut midtrain, sft, rl, .. } = templates;
+        let Templates { mut midtrain, sft, dpo, rl, .. } = templates;
         midtrain.objective = arm.objective.clone();
         midtrain.seed = owner.seed;
         let mut model = self.train(remit_train::Stage::Midtrain, midtrain, Some(pre_mid), reference)?;
@@ -632,6 +669,11 @@ impl Builder<'_> {
                     let mut settings = sft.clone().expect("`validate` asks for it");
                     settings.seed = owner.seed;
                     self.train(remit_train::Stage::Sft, settings, Some(from), None)?
+                }
+                After::Dpo => {
+                    let mut settings = dpo.clone().expect("`validate` asks for it");
+                    settings.seed = owner.seed;
+                    self.dpo(settings, from)?
                 }
                 After::Rl => {
                     let mut settings = rl.clone().expect("`validate` asks for it");
@@ -689,6 +731,7 @@ fn can_use_scores(objective: &Objective) -> bool {
 fn check_step(arm: &Arm, step: u64, work: &Work) -> Result<(), Error> {
     let (every, steps) = match work {
         Work::Train(_, settings) => (kept(&settings.checkpoints), settings.steps),
+        Work::Dpo(settings) => (kept(&settings.checkpoints), settings.steps),
         Work::Rl(settings) => (kept(&settings.checkpoints), Some(settings.steps)),
         _ => unreachable!("points are runs"),
     };

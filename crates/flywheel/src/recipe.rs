@@ -25,6 +25,8 @@ pub struct Recipe {
     pub score: Option<ScoreSettings>,
     /// `[sft]`.
     pub sft: Option<remit_train::Settings>,
+    /// `[dpo]`.
+    pub dpo: Option<remit_train::dpo::Settings>,
     /// `[rl]`.
     pub rl: Option<remit_rl::Settings>,
     /// `[eval]`; without it nothing is evaluated but the held-out text of the runs.
@@ -39,6 +41,7 @@ pub(crate) struct Templates {
     pub midtrain: remit_train::Settings,
     pub score: Option<ScoreSettings>,
     pub sft: Option<remit_train::Settings>,
+    pub dpo: Option<remit_train::dpo::Settings>,
     pub rl: Option<remit_rl::Settings>,
 }
 
@@ -67,6 +70,7 @@ impl Recipe {
         for after in &self.flywheel.after {
             match after {
                 After::Sft if self.sft.is_none() => return missing("sft", "`flywheel.after` names"),
+                After::Dpo if self.dpo.is_none() => return missing("dpo", "`flywheel.after` names"),
                 After::Rl if self.rl.is_none() => return missing("rl", "`flywheel.after` names"),
                 _ => {}
             }
@@ -108,6 +112,12 @@ impl Recipe {
                 check(!path.as_os_str().is_empty(), key, how)?;
             }
         }
+        if let Some(dpo) = &self.dpo {
+            check(!dpo.run.as_os_str().is_empty(), "dpo.run", FROM_RUN)?;
+            check(dpo.cache.is_some(), "dpo.cache", FROM_RUN)?;
+            check(!dpo.from.as_os_str().is_empty(), "dpo.from", FROM_GRAPH)?;
+            check(dpo.seed != 1, "dpo.seed", FROM_SEEDS)?;
+        }
         if let Some(rl) = &self.rl {
             check(!rl.run.as_os_str().is_empty(), "rl.run", FROM_RUN)?;
             check(!rl.from.as_os_str().is_empty(), "rl.from", FROM_GRAPH)?;
@@ -123,9 +133,8 @@ impl Recipe {
     /// The templates with what `arm` has different.
     pub(crate) fn templates(&self, arm: &Arm) -> Result<Templates, Error> {
         for key in arm.settings.keys() {
-            if !["midtrain", "score", "sft", "rl"].contains(&key.as_str()) {
-                let problem =
-                    "is no stage that an arm can have its own way: `midtrain`, `score`, `sft` and `rl` are";
+            if !["midtrain", "score", "sft", "dpo", "rl"].contains(&key.as_str()) {
+                let problem = "is no stage that an arm can have its own way: `midtrain`, `score`, `sft`, `dpo` and `rl` are";
                 return Err(Error::Setting {
                     key: format!("flywheel.arms: {}.settings.{key}", arm.name),
                     problem: problem.into(),
@@ -136,6 +145,7 @@ impl Recipe {
             midtrain: changed(arm, "midtrain", &self.midtrain)?,
             score: changed(arm, "score", &self.score)?,
             sft: changed(arm, "sft", &self.sft)?,
+            dpo: changed(arm, "dpo", &self.dpo)?,
             rl: changed(arm, "rl", &self.rl)?,
             ..self.clone()
         };
@@ -144,6 +154,7 @@ impl Recipe {
             midtrain: changed.midtrain.expect("`validate` asks for it"),
             score: changed.score,
             sft: changed.sft,
+            dpo: changed.dpo,
             rl: changed.rl,
         })
     }

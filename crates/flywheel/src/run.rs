@@ -9,7 +9,8 @@ use crate::state::{self, Look, State};
 use crate::{Cost, Error, cost};
 use remit_corpus::{Prepare, TrainTokenizer};
 use remit_eval::Evaluation;
-use remit_store::{Lock, atomic};
+use remit_store::Lock;
+use remit_store::atomic;
 use remit_train::{ScorePlan, Summary};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -34,6 +35,8 @@ pub trait Runner {
     fn train(&mut self, plan: remit_train::Plan) -> Result<Summary, Self::Error>;
     /// Writes scores.
     fn score(&mut self, plan: &ScorePlan) -> Result<(), Self::Error>;
+    /// Runs preference optimisation.
+    fn dpo(&mut self, plan: remit_train::dpo::Plan) -> Result<Summary, Self::Error>;
     /// Runs reinforcement learning.
     fn rl(&mut self, plan: remit_rl::Plan) -> Result<Summary, Self::Error>;
     /// Evaluates; also returns how many tokens were read or generated for it.
@@ -164,6 +167,14 @@ impl<R: Runner> Turn<'_, R> {
                 let plan = ScorePlan::new(settings.clone()).map_err(Error::from)?;
                 self.runner.score(&plan)?;
                 clock(cost::of_scoring(&plan))
+            }
+            Work::Dpo(settings) => {
+                let plan = remit_train::dpo::Plan::new((**settings).clone()).map_err(Error::from)?;
+                refresh_settings(node, &plan.settings)?;
+                let cost = cost::of_dpo(&plan);
+                held_out = self.runner.dpo(plan)?.held_out;
+                let tokens = cost::tokens_of(&node.directory)?;
+                Cost { tokens, seconds: cost::seconds_of(&node.directory)?, ..cost }
             }
             Work::Rl(settings) => {
                 let plan = || remit_rl::Plan::new((**settings).clone()).map_err(Error::from);

@@ -39,6 +39,8 @@ pub struct Settings {
 pub enum After {
     /// Fine-tuning, as `[sft]` says.
     Sft,
+    /// Preference optimisation, as `[dpo]` says.
+    Dpo,
     /// Reinforcement learning, as `[rl]` says.
     Rl,
 }
@@ -51,7 +53,7 @@ pub struct Arm {
     pub name: String,
     /// What its mid-training minimises.
     pub objective: Objective,
-    /// The model that its objective looks up to: a stage of the iteration before (`rl`, `sft`, `midtrain`), such a
+    /// The model that its objective looks up to: a stage of the iteration before (`rl`, `dpo`, `sft`, `midtrain`), such a
     /// stage at a step (`rl@40`), or the path of a checkpoint.
     #[serde(default = "default_reference")]
     pub reference: String,
@@ -84,6 +86,8 @@ pub enum Point {
     Midtrain,
     /// After fine-tuning.
     Sft,
+    /// After preference optimisation.
+    Dpo,
     /// After reinforcement learning.
     Rl,
 }
@@ -113,6 +117,7 @@ impl Point {
         match self {
             Point::Midtrain => "midtrain",
             Point::Sft => "sft",
+            Point::Dpo => "dpo",
             Point::Rl => "rl",
         }
     }
@@ -123,6 +128,7 @@ impl After {
     pub fn point(self) -> Point {
         match self {
             After::Sft => Point::Sft,
+            After::Dpo => Point::Dpo,
             After::Rl => Point::Rl,
         }
     }
@@ -147,7 +153,9 @@ impl Arm {
             Some((name, step)) => (name, step.parse().map(Some)),
             None => (self.reference.as_str(), Ok(None)),
         };
-        let point = [Point::Midtrain, Point::Sft, Point::Rl].into_iter().find(|point| point.name() == name);
+        let point = [Point::Midtrain, Point::Sft, Point::Dpo, Point::Rl]
+            .into_iter()
+            .find(|point| point.name() == name);
         match (point, step) {
             (Some(point), Ok(step)) => Reference::Stage(point, step),
             _ => Reference::Path(PathBuf::from(&self.reference)),

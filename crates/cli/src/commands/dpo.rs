@@ -54,11 +54,16 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     if !shared.quiet {
         eprintln!("{}", reading(&plan));
     }
-    let display = shared.display();
+    let summary = make(plan, shared.display())?;
+    shared.print(|| result(&summary), &summary)
+}
+
+/// Runs a plan with progress.
+pub(crate) fn make(plan: Plan, display: Display) -> Result<Summary, Failure> {
     let mut watch = PairWatch { display, steps: Watch::new(display, "dpo", 0), bar: None, shown: 0 };
     let summary = train(plan, &mut watch)?;
     watch.steps.finish();
-    shared.print(|| result(&summary), &summary)
+    Ok(summary)
 }
 
 /// What the rows came to, in one line.

@@ -2,7 +2,7 @@
 
 use super::prepare::Watch as FileWatch;
 use super::train::{Watch, speed, train};
-use super::{eval, prepare, print_json, quickstart, score};
+use super::{dpo, eval, prepare, print_json, quickstart, score};
 use crate::args::{SECTIONS, Shared};
 use crate::progress::Display;
 use crate::render::error::{Failure, warn};
@@ -98,6 +98,7 @@ fn read(run: Option<&Path>, shared: &Shared) -> Result<(Recipe, String), Failure
         midtrain: tables.table("midtrain")?,
         score: tables.table("score")?,
         sft: tables.table("sft")?,
+        dpo: tables.table("dpo")?,
         rl: tables.table("rl")?,
         eval: tables.table("eval")?,
         lockfile: quickstart::LOCKFILE.to_owned(),
@@ -175,6 +176,10 @@ impl Runner for Show {
 
     fn score(&mut self, plan: &ScorePlan) -> Result<(), Failure> {
         score::make(plan, Shard::WHOLE, self.display).map(|_| ())
+    }
+
+    fn dpo(&mut self, plan: remit_train::dpo::Plan) -> Result<Summary, Failure> {
+        dpo::make(plan, self.display)
     }
 
     fn rl(&mut self, plan: remit_rl::Plan) -> Result<Summary, Failure> {
@@ -410,6 +415,7 @@ fn steps_of(node: &Node) -> Option<u64> {
             };
             settings.steps.or(settings.tokens.map(tokens))
         }
+        Work::Dpo(settings) => settings.steps,
         Work::Rl(settings) => Some(settings.steps),
         _ => None,
     }

@@ -63,6 +63,7 @@ fn recipe(change: impl FnOnce(&mut toml::Table)) -> Recipe {
         midtrain: table(&tables, "midtrain"),
         score: table(&tables, "score"),
         sft: table(&tables, "sft"),
+        dpo: table(&tables, "dpo"),
         rl: table(&tables, "rl"),
         eval: table(&tables, "eval"),
         lockfile: String::new(),
@@ -252,4 +253,23 @@ fn what_is_filled_in_cannot_be_set() {
         let error = Graph::new(&without).expect_err(table).to_string();
         assert!(error.starts_with(&format!("the recipe has no table `[{table}]`")), "{error}");
     }
+}
+
+#[test]
+fn preferences_between_fine_tuning_and_rewards() {
+    let with = |tables: &mut toml::Table| {
+        set(tables, "flywheel.after", vec!["sft", "dpo", "rl"]);
+        set(tables, "dpo.examples.files", vec!["@rows"]);
+        set(tables, "dpo.steps", 3);
+        set(tables, "dpo.window", 32);
+    };
+    let graph = graph(with);
+    let points = &chain(&graph, "remit", 1, 2).points;
+    let names: Vec<&str> = points.iter().map(|(point, ..)| point.name()).collect();
+    assert_eq!(names, ["midtrain", "sft", "dpo", "rl"]);
+    for pair in points.windows(2) {
+        assert_eq!(graph.nodes[pair[1].1].inputs["from"], Input::Node(pair[0].1, String::new()));
+    }
+    let missing = Graph::new(&recipe(|tables| set(tables, "flywheel.after", vec!["sft", "dpo", "rl"])));
+    assert!(missing.expect_err("no table").to_string().starts_with("the recipe has no table `[dpo]`"));
 }
