@@ -159,6 +159,17 @@ fn equal_arms_are_equal_and_nothing_is_run_twice() {
     assert_eq!((cost("remit", "reference"), cost("remit", "tokens")), (0.0, cost("ntp", "tokens")));
     assert!(cost("ntp", "flops") > 0.0 && cost("ntp", "seconds") > 0.0);
 
+    // A turn pays for the scores that it reads, though another arm reads them too; ntp pays for no pre-training.
+    let paid = |arm: &str, share: &str, key: &str| {
+        let costs = first["costs"].as_array().unwrap();
+        let cost = costs.iter().find(|cost| cost["arm"] == arm && cost["point"] == "midtrain").unwrap();
+        cost[share][key].as_f64().unwrap()
+    };
+    assert!(paid("remit", "own", "reference") > 0.0);
+    assert_eq!(paid("remit", "own", "reference"), paid("nothing", "own", "reference"));
+    assert_eq!(paid("ntp", "own", "forward"), 6.0 * 8.0 * 32.0);
+    assert_eq!(paid("ntp", "total", "forward"), (6.0 + 8.0) * 8.0 * 32.0);
+
     // Again: nothing is touched.
     let times = |home: &Home| -> BTreeMap<PathBuf, std::time::SystemTime> {
         let names = tree(&home.at("wheel/nodes")).into_keys();

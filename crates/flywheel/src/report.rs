@@ -3,7 +3,7 @@
 use crate::graph::Graph;
 use crate::settings::{BASELINE, Point};
 use crate::state::{self, Look, Record};
-use crate::{Cost, Error, Owner, Stage, State, Work};
+use crate::{Chain, Cost, Error, Owner, Stage, State, Work};
 use remit_eval::metrics::{Bootstrap, Mean, Paired, paired};
 use remit_eval::{RESULTS, read_results};
 use remit_store::atomic;
@@ -107,7 +107,7 @@ pub struct ArmCost {
     pub seeds: usize,
     /// With everything that it depends on: pre-training, the reference and all that made it.
     pub total: Cost,
-    /// What nobody but this arm's turn needs.
+    /// What this turn adds to the turn before: scores of the reference included, whoever shares them.
     pub own: Cost,
     /// Of a turn's last point: the steps of reinforcement learning that the ordinary pipeline would have for this
     /// turn's own compute on top of its own.
@@ -234,6 +234,7 @@ fn costs(graph: &Graph, records: &BTreeMap<usize, Record>) -> Vec<ArmCost> {
     let mut found: Vec<ArmCost> = Vec::new();
     for chain in &graph.chains {
         let Owner { arm, iteration, .. } = &chain.owner;
+        let spent = spent_before(graph, chain);
         for (at, &(point, model, _)) in chain.points.iter().enumerate() {
             if !records.contains_key(&model) {
                 continue;
@@ -241,12 +242,7 @@ fn costs(graph: &Graph, records: &BTreeMap<usize, Record>) -> Vec<ArmCost> {
             let closure = graph.closure(model);
             let cost = |index: &usize| records.get(index).map(|record| record.cost);
             let total: Cost = closure.iter().filter_map(cost).sum();
-            let is_own = |index: &&usize| {
-                let owners = &graph.nodes[**index].owners;
-                let ours = |owner: &Owner| owner.arm == *arm && owner.iteration == *iteration;
-                !owners.is_empty() && owners.iter().all(ours)
-            };
-            let own: Cost = closure.iter().filter(is_own).filter_map(cost).sum();
+            let own: Cost = closure.difference(&spent).filter_map(cost).sum();
             let is_last = at + 1 == chain.points.len() && arm != BASELINE;
             let same =
                 |cost: &&mut ArmCost| cost.arm == *arm && cost.iteration == *iteration && cost.point == point;
@@ -281,6 +277,20 @@ fn costs(graph: &Graph, records: &BTreeMap<usize, Record>) -> Vec<ArmCost> {
             .map(|(steps, flops)| steps + (cost.own.flops / flops).round() as u64);
     }
     found
+}
+
+/// The nodes that the turn before has paid for; for the ordinary pipeline, those that are nobody's in particular.
+fn spent_before(graph: &Graph, chain: &Chain) -> BTreeSet<usize> {
+    let Owner { arm, iteration, seed } = &chain.owner;
+    let before = |other: &&Chain| match iteration {
+        0 => false,
+        1 => other.owner.arm == BASELINE && other.owner.seed == *seed,
+        _ => other.owner.arm == *arm && other.owner.iteration + 1 == *iteration && other.owner.seed == *seed,
+    };
+    match graph.chains.iter().find(before) {
+        Some(before) => before.points.iter().flat_map(|(_, model, _)| graph.closure(*model)).collect(),
+        None => (0..graph.nodes.len()).filter(|&index| graph.nodes[index].owners.is_empty()).collect(),
+    }
 }
 
 /// Steps of the ordinary pipeline's reinforcement learning, and the mean compute of one.

@@ -258,7 +258,7 @@ fn show_results(report: &Report) -> String {
     }
     if !report.costs.is_empty() {
         text += &format!(
-            "\ncosts, means over seeds (own: what only this arm needs; total: with all it depends on):\n\n{}",
+            "\ncosts, means over seeds (own: what a turn adds to the turn before; total: with all it depends on):\n\n{}",
             costs(report)
         );
     }
