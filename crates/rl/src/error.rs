@@ -156,7 +156,7 @@ impl Error {
                 "lower `rl.grpo.max_completion_length`, or set `rl.prompts.too_long = \"drop\"` to leave such rows out".into()
             }
             Error::Disagreement { .. } => {
-                "with `precision = \"bf16\"` updates round where rollouts do not: raise `rl.log_prob_tolerance` or use float32".into()
+                "both compute the same thing in float32, so one of them is at fault: please report it with the model's `config.json`. `rl.log_prob_tolerance` says how much is allowed".into()
             }
             Error::NotFinite { .. } => {
                 "a lower learning rate helps when training diverges; the same command again goes on from the last checkpoint".into()

@@ -42,6 +42,8 @@ pub struct Plan {
     verifiers: Verifiers,
     tokenizer: Arc<Tokenizer>,
     chat_template: Option<String>,
+    /// What ends a completion, beside what ends it already.
+    stop_tokens: Vec<u32>,
     held_out: HeldOutPlan,
 }
 
@@ -85,6 +87,7 @@ impl Plan {
             window,
             settings.micro_batch_windows,
         )?;
+        let stop_tokens = encoder.stop_tokens()?;
         let chat_template = encoder.chat_template().map(|template| template.source().to_owned());
         Ok(Plan {
             settings,
@@ -96,6 +99,7 @@ impl Plan {
             verifiers,
             tokenizer,
             chat_template,
+            stop_tokens,
             held_out,
         })
     }
@@ -136,6 +140,7 @@ pub fn run(plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
         verifiers,
         tokenizer,
         chat_template,
+        stop_tokens,
         held_out,
         ..
     } = plan;
@@ -156,14 +161,21 @@ pub fn run(plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
         held_out,
     };
     let sampler = Sampler::new(&settings, prompts, verifiers, tokenizer);
-    let mut method =
-        Reinforce { settings, sampler, window, reference_checkpoint: reference, reference: None };
+    let mut method = Reinforce {
+        settings,
+        stop_tokens,
+        sampler,
+        window,
+        reference_checkpoint: reference,
+        reference: None,
+    };
     remit_train::run::run(&frame, &mut method, observer)
 }
 
 /// Rollouts and updates.
 struct Reinforce {
     settings: Settings,
+    stop_tokens: Vec<u32>,
     sampler: Sampler,
     window: usize,
     reference_checkpoint: Option<PathBuf>,
@@ -175,10 +187,11 @@ impl Method for Reinforce {
 
     fn trainer(
         &mut self,
-        learner: Decoder,
+        mut learner: Decoder,
         moments: Moments,
         _resumed: Option<u64>,
     ) -> Result<Trainer, Error> {
+        learner.add_end_tokens(&self.stop_tokens);
         let settings = &self.settings;
         let (rows, temperature) =
             (settings.micro_batch_windows * self.window, settings.rollout.temperature as f32);

@@ -7,7 +7,7 @@ use remit_batch::Window;
 
 use super::Example;
 use crate::Error;
-use crate::order::{Key, Permutation};
+use crate::order::Shuffle;
 
 /// The version of the packing rule; part of the layout hash.
 const RULE_VERSION: u32 = 1;
@@ -171,8 +171,7 @@ impl Packed {
 
     /// The window at `position` of an endless order: every window once an epoch, shuffled anew each epoch by `seed`.
     pub fn order(&self, seed: u64, position: u64) -> u64 {
-        let key = Key { seed, purpose: "examples", index: 0, pass: position / self.len() };
-        Permutation::new(self.len(), key).at(position % self.len())
+        Shuffle::new(self.len(), seed, "examples").at(position)
     }
 
     /// Counts.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Windows};
 use interleave::Interleave;
-pub(crate) use permutation::{Key, Permutation};
+use permutation::{Key, Permutation};
 
 /// How sources are mixed, where that differs from what the token store says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ const NUM_ROUNDS: usize = 8;
 
 /// What a permutation depends on besides its length.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Key {
+pub(super) struct Key {
     pub seed: u64,
     pub purpose: &'static str,
     pub index: u64,
@@ -16,7 +16,7 @@ pub(crate) struct Key {
 /// A pseudo-random permutation of `0..len`: a balanced Feistel network on the next even number of bits, applied again
 /// where it leads outside the range (cycle walking; fewer than four times on average).
 #[derive(Clone, Debug)]
-pub(crate) struct Permutation {
+pub(super) struct Permutation {
     len: u64,
     half_bits: u32,
     round_keys: [u64; NUM_ROUNDS],
