@@ -235,7 +235,7 @@ fn unknown_keys_name_the_nearest() {
         &format!("{MIDTRAIN} --midtrain.objective.kind=remmit"),
         "`midtrain.objective.kind` has the unknown value `remmit` on the command line \
          (`--midtrain.objective.kind=remmit`)",
-        "did you mean `remit`? the choices are `ntp`, `remit`, `rho1`",
+        "did you mean `remit`? the choices are `ntp`, `remit`, `rho1`, `kd`",
     );
 }
 
