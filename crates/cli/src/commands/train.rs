@@ -84,14 +84,14 @@ pub(super) fn dry_run(plan: &Plan, json: bool) -> Result<(), Failure> {
     let memory = plan.memory();
     let seconds = plan.flops() / (0.8 * speed(plan.settings.precision));
     if json {
-        return print_json(&serde_json::json!({
+        let mut facts = serde_json::json!({
             "settings": plan.settings, "parameters": plan.num_parameters(), "steps": plan.steps,
             "predictions": plan.predictions(), "memory": memory, "memory_total": memory.total(), "seconds": seconds,
-            "examples": match &plan.material {
-                Material::Examples { packed, .. } => Some(packed.summary()),
-                Material::Store(..) => None,
-            },
-        }));
+        });
+        if let Material::Examples { packed, .. } = &plan.material {
+            facts["examples"] = serde_json::json!(packed.summary());
+        }
+        return print_json(&facts);
     }
     let mut recipe = toml::Table::new();
     recipe.insert(plan.stage.name().into(), toml::Value::try_from(&plan.settings).map_err(Failure::new)?);
