@@ -108,7 +108,12 @@ impl Plan {
 /// Settings that do not change a result, or that are compared by content.
 const NO_MATTER: [&str; 5] = ["model", "out", "overwrite", "batch_size", "paths"];
 
-fn compare(path: &str, former: Option<&Value>, now: Option<&Value>, differences: &mut Vec<String>) {
+pub(crate) fn compare(
+    path: &str,
+    former: Option<&Value>,
+    now: Option<&Value>,
+    differences: &mut Vec<String>,
+) {
     if NO_MATTER.contains(&path) || path.ends_with(".path") || former == now {
         return;
     }
@@ -198,6 +203,6 @@ fn former(plan: &Plan, path: &Path) -> Result<Option<Results>, Error> {
     Ok(None)
 }
 
-fn log_name(task: &str) -> String {
+pub(crate) fn log_name(task: &str) -> String {
     format!("samples_{task}.jsonl")
 }

@@ -39,17 +39,53 @@ pub fn bootstrap_mean(values: &[f64], confidence: f64, settings: &Bootstrap) -> 
         return None;
     }
     let mut random = ChaCha8Rng::seed_from_u64(settings.seed);
-    let mut means: Vec<f64> = (0..settings.resamples).map(|_| resampled_mean(values, &mut random)).collect();
+    Some(middle((0..settings.resamples).map(|_| resampled_mean(values, &mut random)).collect(), confidence))
+}
+
+/// The interval of the mean, over `strata` that count the same, of each one's ratio of sums, `(s, t)` a problem as for
+/// [`ratio`](super::ratio()); means are ratios with `t = 1`. Problems are drawn again within each stratum, as many as
+/// it has. Nothing where a stratum has none, or for no strata.
+///
+/// # Panics
+/// When the confidence is not between 0 and 1, there are no draws, or a `t` is not above 0.
+pub fn bootstrap_strata(
+    strata: &[Vec<(f64, f64)>],
+    confidence: f64,
+    settings: &Bootstrap,
+) -> Option<Interval> {
+    assert!(confidence > 0.0 && confidence < 1.0, "a confidence of {confidence}");
+    assert!(settings.resamples > 0, "no draws");
+    assert!(strata.iter().flatten().all(|part| part.1 > 0.0), "a problem without units");
+    if strata.is_empty() || strata.iter().any(Vec::is_empty) {
+        return None;
+    }
+    let mut random = ChaCha8Rng::seed_from_u64(settings.seed);
+    let mut resampled =
+        || strata.iter().map(|parts| resampled_ratio(parts, &mut random)).sum::<f64>() / strata.len() as f64;
+    Some(middle((0..settings.resamples).map(|_| resampled()).collect(), confidence))
+}
+
+/// The ends of the middle share of `means`.
+fn middle(mut means: Vec<f64>, confidence: f64) -> Interval {
     means.sort_unstable_by(f64::total_cmp);
     let outside = (1.0 - confidence) / 2.0;
-    Some(Interval { low: quantile(&means, outside), high: quantile(&means, 1.0 - outside) })
+    Interval { low: quantile(&means, outside), high: quantile(&means, 1.0 - outside) }
 }
 
 fn resampled_mean(values: &[f64], random: &mut ChaCha8Rng) -> f64 {
     let count = values.len();
+    (0..count).map(|_| *drawn(values, random)).sum::<f64>() / count as f64
+}
+
+fn resampled_ratio(parts: &[(f64, f64)], random: &mut ChaCha8Rng) -> f64 {
+    let add = |(sum, units), (s, t)| (sum + s, units + t);
+    let (sum, units) = (0..parts.len()).map(|_| *drawn(parts, random)).fold((0.0, 0.0), add);
+    sum / units
+}
+
+fn drawn<'a, T>(values: &'a [T], random: &mut ChaCha8Rng) -> &'a T {
     // Multiply and shift: for so few values its bias is far below anything a resample could show.
-    let mut draw = || values[((u128::from(random.next_u64()) * count as u128) >> 64) as usize];
-    (0..count).map(|_| draw()).sum::<f64>() / count as f64
+    &values[((u128::from(random.next_u64()) * values.len() as u128) >> 64) as usize]
 }
 
 /// Between the two neighbours of rank `p (n - 1)`.
@@ -81,6 +117,30 @@ mod tests {
         let interval = |confidence| bootstrap_mean(&[0.0, 1.0], confidence, &Bootstrap::default());
         assert_eq!(interval(0.9), Some(Interval { low: 0.0, high: 1.0 }));
         assert_eq!(interval(0.2), Some(Interval { low: 0.5, high: 0.5 }));
+    }
+
+    #[test]
+    fn one_stratum_of_units_is_a_mean() {
+        let values: Vec<f64> = (0..50).map(|i| f64::from(i % 7)).collect();
+        let parts = vec![values.iter().map(|&value| (value, 1.0)).collect()];
+        let of_parts = bootstrap_strata(&parts, 0.9, &Bootstrap::default());
+        assert_eq!(of_parts, bootstrap_mean(&values, 0.9, &Bootstrap::default()));
+        assert_eq!(bootstrap_strata(&[vec![(1.0, 1.0)], vec![]], 0.9, &Bootstrap::default()), None);
+    }
+
+    /// The strata differ by far, and that is no part of the spread: the mean is 52 with error
+    /// `sqrt(8.25 / 400 + 8.25 / 400) / 2`. The second counts twice the nats on twice the tokens.
+    #[test]
+    fn strata_are_drawn_apart() {
+        let values = || (0..400).map(|i| f64::from(i % 10));
+        let strata = [
+            values().map(|value| (value, 1.0)).collect(),
+            values().map(|value| (2.0 * (value + 95.0), 2.0)).collect(),
+        ];
+        let interval = bootstrap_strata(&strata, 0.95, &Bootstrap::default()).expect("values");
+        let half = 1.96 * (2.0 * 8.25f64 / 400.0).sqrt() / 2.0;
+        assert!((interval.low - (52.0 - half)).abs() < 0.015, "{interval:?}");
+        assert!((interval.high - (52.0 + half)).abs() < 0.015, "{interval:?}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod pass_at_k;
 mod ratio;
 mod student;
 
-pub use bootstrap::{Bootstrap, bootstrap_mean};
+pub use bootstrap::{Bootstrap, bootstrap_mean, bootstrap_strata};
 pub use mean::Mean;
 pub use paired::{Interval, Paired, paired};
 pub use pass_at_k::{mean_pass_at_k, pass_at_k};
