@@ -100,6 +100,8 @@ enum Verb {
     Inspect(commands::inspect::Arguments),
     /// Accuracy, pass@k and likelihood on micro10, GSM8K and SVAMP
     Eval(commands::eval::Arguments),
+    /// Evaluations side by side: paired differences, and which can be told from none
+    Compare(commands::compare::Arguments),
     /// Continue a prompt
     Generate(commands::generate::Arguments),
 }
@@ -168,6 +170,7 @@ impl Verb {
             Verb::Weights(arguments) => commands::weights::run(arguments, shared),
             Verb::Inspect(arguments) => commands::inspect::run(arguments, shared),
             Verb::Eval(arguments) => commands::eval::run(arguments, shared),
+            Verb::Compare(arguments) => commands::compare::run(arguments, shared),
             Verb::Generate(arguments) => commands::generate::run(arguments, shared),
         }
     }

@@ -1,5 +1,6 @@
 //! One verb a file.
 
+pub mod compare;
 pub mod dpo;
 pub mod eval;
 pub mod flywheel;
@@ -25,6 +26,7 @@ crate::hints!(
     remit_corpus::Error,
     remit_corpus::generate::Error,
     remit_eval::Error,
+    remit_eval::compare::Error,
     remit_flywheel::Error,
     remit_model::Error,
     remit_objective::Error,
