@@ -20,3 +20,6 @@ for seed in 1 2 3; do
     $remit eval "$sft" --out "$sft-eval"
     $remit eval "$rl" --out "$rl-eval"
 done
+
+$remit compare \
+    "sft=$home/sft-1-eval,$home/sft-2-eval,$home/sft-3-eval" "rl=$home/rl-1-eval,$home/rl-2-eval,$home/rl-3-eval"
