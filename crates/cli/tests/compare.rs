@@ -152,13 +152,13 @@ fn what_cannot_be_compared() {
         "give each arm one evaluation a seed",
     );
     check(
-        "sft=a-1 rl=b-1 --baseline stf",
-        "there is no arm `stf` to compare with",
-        "did you mean `sft`? the arms are `sft`, `rl`",
+        "fine-tuned=a-1 rl=b-1 --baseline fine-tunde",
+        "there is no arm `fine-tunde` to compare with",
+        "did you mean `fine-tuned`? the arms are `fine-tuned`, `rl`",
     );
     check(
-        "a=a-1 b=b-1 --metric exact",
-        "the evaluations have no metric `exact`",
+        "a=a-1 b=b-1 --metric exact_mach",
+        "the evaluations have no metric `exact_mach`",
         "did you mean `exact_match`? there are `exact_match`, `nll`",
     );
     check(

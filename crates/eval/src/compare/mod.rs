@@ -72,12 +72,15 @@ pub struct Plan {
     figures: Vec<Measured>,
 }
 
+/// What each problem of each stratum adds: a numerator and a denominator.
+type Strata = Vec<Vec<(f64, f64)>>;
+
 /// One figure of all evaluations.
 #[derive(Debug)]
 struct Measured {
     subject: Subject,
     /// By arm, seed and stratum (a task; those of a group): what each problem adds, in the order of their numbers.
-    parts: Vec<Vec<Vec<Vec<(f64, f64)>>>>,
+    parts: Vec<Vec<Strata>>,
 }
 
 /// What a row is about.

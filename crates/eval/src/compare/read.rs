@@ -107,7 +107,8 @@ impl Evaluation {
         }
         let found = ratio(&parts.values().copied().collect::<Vec<_>>()).mean;
         let figure = self.results.figure(task, metric, filter).map_or(f64::NAN, |figure| figure.mean);
-        if !((found - figure).abs() <= 1e-9 * figure.abs().max(1.0)) {
+        let agrees = (found - figure).abs() <= 1e-9 * figure.abs().max(1.0);
+        if !agrees {
             let questions = parts.len();
             return Err(bad(format!(
                 "its {questions} questions come to {metric} {found}, where `{RESULTS}` has {figure}"
