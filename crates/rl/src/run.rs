@@ -1,4 +1,4 @@
-//! A run: rollouts and updates, on top of [`remit_train::run`].
+//! A run: rollouts and updates, on top of [`mod@remit_train::run`].
 
 use crate::Error;
 use crate::prompts::Prompts;
