@@ -207,10 +207,7 @@ impl Suite {
 fn text(completion: &Completion, tokenizer: &Tokenizer, stop: &[&str]) -> Result<String, Error> {
     let tokens = &completion.tokens[..];
     let ended = completion.finish == Finish::End || tokens.last().copied() == tokenizer.eos();
-    let mut text = tokenizer.decode(&tokens[..tokens.len() - usize::from(ended)])?;
-    let end = stop.iter().filter_map(|stop| text.find(stop)).min();
-    text.truncate(end.unwrap_or(text.len()));
-    Ok(text)
+    Ok(tokenizer.decode_before(&tokens[..tokens.len() - usize::from(ended)], stop)?)
 }
 
 /// Ends answers, and passes on how far they are.
@@ -223,12 +220,8 @@ struct Onlooker<'a> {
 
 impl Watch for Onlooker<'_> {
     fn stop(&mut self, request: usize, tokens: &[u32]) -> bool {
-        let stop = (self.stop)(request);
-        let longest = stop.iter().map(|stop| stop.len()).max().unwrap_or(0);
-        // A token is a byte at least, so a text that ends now begins among the last few.
-        let tail = &tokens[tokens.len().saturating_sub(longest + 4)..];
         tokens.last().copied() == self.tokenizer.eos()
-            || self.tokenizer.decode(tail).is_ok_and(|text| stop.iter().any(|stop| text.contains(stop)))
+            || self.tokenizer.has_reached(tokens, (self.stop)(request))
     }
 
     fn advance(&mut self, tokens: usize) {

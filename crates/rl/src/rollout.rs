@@ -155,10 +155,7 @@ impl Sampler {
             (Finish::End, Some((_, before))) => before,
             _ => &completion.tokens[..],
         };
-        let mut text = self.tokenizer.decode(tokens)?;
-        if let Some(end) = rollout.stop.iter().filter_map(|stop| text.find(stop.as_str())).min() {
-            text.truncate(end);
-        }
+        let text = self.tokenizer.decode_before(tokens, &rollout.stop)?;
         let Prompt { answer, verifier, .. } = self.prompt(prompt);
         let mut reward = self.verifiers.reward(verifier, &text, answer);
         if grpo.soft_punish_cache > 0 {

@@ -172,11 +172,23 @@ impl Tokenizer {
     }
 
     /// Whether the text of `ids` has come to one of `texts` with its last token: where a completion stops.
-    pub fn has_reached(&self, ids: &[u32], texts: &[String]) -> bool {
-        let Some(longest) = texts.iter().map(String::len).max() else { return false };
+    pub fn has_reached(&self, ids: &[u32], texts: &[impl AsRef<str>]) -> bool {
+        let Some(longest) = texts.iter().map(|text| text.as_ref().len()).max() else { return false };
         // A token is a byte at least, so a text that ends now begins among the last few.
         let tail = &ids[ids.len().saturating_sub(longest + 4)..];
-        self.decode(tail).is_ok_and(|text| texts.iter().any(|stop| text.contains(stop.as_str())))
+        self.decode(tail).is_ok_and(|text| texts.iter().any(|stop| text.contains(stop.as_ref())))
+    }
+
+    /// The text of `ids` before the first of `texts` in it.
+    ///
+    /// # Errors
+    /// As [`decode`](Tokenizer::decode).
+    pub fn decode_before(&self, ids: &[u32], texts: &[impl AsRef<str>]) -> Result<String, Error> {
+        let mut text = self.decode(ids)?;
+        if let Some(end) = texts.iter().filter_map(|stop| text.find(stop.as_ref())).min() {
+            text.truncate(end);
+        }
+        Ok(text)
     }
 
     /// How the vocabulary writes a token (byte-level BPE shows a blank as `Ġ`).
