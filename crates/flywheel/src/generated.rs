@@ -20,6 +20,8 @@ pub enum Generated {
     Problems(Generator),
     /// Problems as `prompt`, `completion` and `solution`: for `sft` and `rl`.
     Rows(Generator),
+    /// Problems as `prompt`, `chosen` and `rejected`: for `dpo`.
+    Pairs(Generator),
 }
 
 /// Which of the ordinary text.
@@ -88,6 +90,7 @@ impl Generated {
             }
             Generated::Problems(generator) => generator.problems().write_jsonl(path)?,
             Generated::Rows(generator) => generator.problems().write_rows(path)?,
+            Generated::Pairs(generator) => generator.problems().write_pairs(path)?,
         }
         Ok(())
     }

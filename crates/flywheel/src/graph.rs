@@ -662,7 +662,7 @@ impl Builder<'_> {
         let mut model = self.train(remit_train::Stage::Midtrain, midtrain, Some(pre_mid), reference)?;
         self.nodes[model].owners.insert(owner.clone());
         let mut points = vec![(Point::Midtrain, model, self.eval(Point::Midtrain, model, &owner)?)];
-        for after in &self.recipe.flywheel.after {
+        for after in arm.after(&self.recipe.flywheel.after) {
             let from = self.given(model, "", "");
             model = match after {
                 After::Sft => {

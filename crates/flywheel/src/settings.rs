@@ -60,6 +60,10 @@ pub struct Arm {
     /// Turns, where it has fewer than the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iterations: Option<u32>,
+    /// The last point that its turns go to, where that is before the last of `after`: reinforcement learning is most of
+    /// what a turn takes, and not every arm needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Point>,
     /// Whether the reference's scores are written down first. Unless set: where `[score]` is there and the objective
     /// can do with them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -142,6 +146,7 @@ impl Arm {
             objective: Objective::Ntp,
             reference: default_reference(),
             iterations: None,
+            until: None,
             scored: None,
             settings: toml::Table::new(),
         }
@@ -168,6 +173,32 @@ impl Arm {
             self.objective.needs_reference() && matches!(self.parse_reference(), Reference::Stage(..));
         let most = self.iterations.unwrap_or(iterations).min(iterations);
         if moves { most } else { most.min(1) }
+    }
+
+    /// The stages behind mid-training that its turns have, of those that there are.
+    pub fn after<'a>(&self, after: &'a [After]) -> &'a [After] {
+        let last = |until| after.iter().position(|stage| stage.point() == until).map_or(0, |index| index + 1);
+        &after[..self.until.map_or(after.len(), last)]
+    }
+
+    /// Checks where its turns end against the stages that there are.
+    fn check_until(&self, after: &[After], iterations: u32) -> Result<(), Error> {
+        let Some(until) = self.until else { return Ok(()) };
+        let wrong =
+            |problem| Err(Error::Setting { key: format!("flywheel.arms: {}.until", self.name), problem });
+        if until != Point::Midtrain && after.iter().all(|stage| stage.point() != until) {
+            return wrong(format!("is `{}`, a stage that `flywheel.after` does not have", until.name()));
+        }
+        let own =
+            |point| point == Point::Midtrain || self.after(after).iter().any(|stage| stage.point() == point);
+        match self.parse_reference() {
+            Reference::Stage(point, _) if self.turns(iterations) > 1 && !own(point) => wrong(format!(
+                "is `{}`, but its second turn looks up to `{}` of its first: set `iterations = 1`, or go on to there",
+                until.name(),
+                point.name()
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Checks the reference against the stages that there are.
@@ -236,6 +267,7 @@ impl Settings {
             }
             arm.objective.validate(true)?;
             arm.check(&self.after)?;
+            arm.check_until(&self.after, self.iterations)?;
         }
         Ok(())
     }
@@ -291,6 +323,22 @@ mod tests {
         let nowhere = format!("run = 'r'\n{}", arm("a", "reference = 'lr'"));
         assert!(refused(&nowhere).contains("reference `lr` of arm `a` is neither a stage nor"));
         assert!(refused(&format!("run = 'r'\n{}", arm("a/b", ""))).contains("`a/b`"));
+        let beyond = format!("run = 'r'\n{}", arm("a", "until = 'dpo'"));
+        assert!(refused(&beyond).contains("a.until` is `dpo`, a stage that `flywheel.after` does not have"));
+        let short = format!("run = 'r'\niterations = 2\n{}", arm("a", "until = 'sft'"));
+        assert!(refused(&short).contains("its second turn looks up to `rl` of its first"));
+        let once = format!("run = 'r'\niterations = 2\n{}", arm("a", "until = 'sft'\niterations = 1"));
+        settings(&once).validate().unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    #[test]
+    fn turns_end_where_their_arm_says() {
+        let after = [After::Sft, After::Dpo, After::Rl];
+        let until = |until| Arm { until, ..Arm::baseline() };
+        assert_eq!(until(None).after(&after), after);
+        assert_eq!(until(Some(Point::Rl)).after(&after), after);
+        assert_eq!(until(Some(Point::Sft)).after(&after), [After::Sft]);
+        assert_eq!(until(Some(Point::Midtrain)).after(&after), []);
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub struct Arguments {
 pub enum Form {
     /// `prompt`, `completion`, `solution` and `dataset`: for `sft`, `rl`
     Rows,
+    /// `prompt`, `chosen` and `rejected`, the solution with wrong characters in it: for `dpo`
+    Pairs,
     /// `text`: for `prepare`
     Documents,
 }
@@ -74,6 +76,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     if !shared.dry_run {
         match form {
             Form::Rows => problems.write_rows(&out)?,
+            Form::Pairs => problems.write_pairs(&out)?,
             Form::Documents => problems.write_jsonl(&out)?,
         }
     }

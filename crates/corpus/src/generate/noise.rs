@@ -26,6 +26,8 @@ pub struct Noise {
 impl Noise {
     /// No noise.
     pub const NONE: Self = Self { corrupted: 0.0, filler: 0.0 };
+    /// What makes the worse one of a pair.
+    pub(super) const REJECTED: Self = Self { corrupted: 1.0, filler: 0.0 };
 
     pub(super) fn check(&self) -> Result<(), Error> {
         let Self { corrupted, filler } = *self;

@@ -145,6 +145,21 @@ impl Problems {
     pub fn write_rows(&self, path: &Path) -> Result<(), Error> {
         write_jsonl(path, self.documents()?.map(ProblemDocument::row))
     }
+
+    /// Writes pairs to prefer one of, as JSON lines that preference optimisation reads: `prompt`, `chosen` (with the noise of
+    /// the document), `rejected` (the right solution with characters of working and answer replaced by others of their
+    /// kind, one at least) and `family`. Where noise makes both the same, there is no pair.
+    ///
+    /// # Errors
+    /// As [`Problems::write_jsonl`].
+    pub fn write_pairs(&self, path: &Path) -> Result<(), Error> {
+        let seed = self.seed;
+        let pairs = self.documents()?.enumerate().map(move |(index, document)| {
+            let (rejected, _) = Noise::REJECTED.document(&document.problem, seed, index as u64);
+            document.pair(&rejected)
+        });
+        write_jsonl(path, pairs.filter(|pair| pair.chosen != pair.rejected))
+    }
 }
 
 /// One problem as post-training reads it.
@@ -157,14 +172,33 @@ struct ProblemRow {
     family: Family,
 }
 
+/// One problem as preference optimisation reads it.
+#[derive(Serialize)]
+struct ProblemPair {
+    prompt: String,
+    chosen: String,
+    rejected: String,
+    family: Family,
+}
+
 impl ProblemDocument {
     fn row(self) -> ProblemRow {
         let ProblemDocument { text, family, clean: _, problem } = self;
         let prompt = problem.prompt();
-        let completion = text.strip_prefix(&prompt).expect("a document begins with its prompt").to_owned();
+        let completion = completion(&text, &prompt);
         let dataset = if problem.checks.is_empty() { "micro10" } else { "micro10_complete" };
         ProblemRow { prompt, completion, solution: problem.ground_truth(), dataset, family }
     }
+
+    fn pair(self, rejected: &str) -> ProblemPair {
+        let prompt = self.problem.prompt();
+        let (chosen, rejected) = (completion(&self.text, &prompt), completion(rejected, &prompt));
+        ProblemPair { prompt, chosen, rejected, family: self.family }
+    }
+}
+
+fn completion(text: &str, prompt: &str) -> String {
+    text.strip_prefix(prompt).expect("a document begins with its prompt").to_owned()
 }
 
 impl Problem {
@@ -382,6 +416,27 @@ A: => 7"
                 "text": document.text, "family": document.family.name(), "clean": document.clean,
             });
             assert_eq!(value, expected);
+        }
+    }
+
+    #[test]
+    fn the_worse_one_of_a_pair_differs_in_characters_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pairs.jsonl");
+        let settings = settings(200, Noise::NONE, Split::Train);
+        settings.write_pairs(&path).expect("written");
+        let written = std::fs::read_to_string(&path).expect("there");
+        let pairs: Vec<serde_json::Value> =
+            written.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(pairs.len(), 200);
+        for (pair, document) in pairs.iter().zip(documents(&settings)) {
+            let text = |field: &str| pair[field].as_str().expect("text");
+            assert_eq!(format!("{}{}", text("prompt"), text("chosen")), document.text);
+            assert_eq!(text("family"), document.family.name());
+            assert_eq!(text("chosen").chars().count(), text("rejected").chars().count());
+            let differing = text("chosen").chars().zip(text("rejected").chars()).filter(|(a, b)| a != b);
+            let kinds: Vec<bool> = differing.map(|(a, b)| a.is_ascii_digit() == b.is_ascii_digit()).collect();
+            assert!(!kinds.is_empty() && kinds.iter().all(|same| *same), "{pair}");
         }
     }
 

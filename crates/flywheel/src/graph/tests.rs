@@ -273,3 +273,22 @@ fn preferences_between_fine_tuning_and_rewards() {
     let missing = Graph::new(&recipe(|tables| set(tables, "flywheel.after", vec!["sft", "dpo", "rl"])));
     assert!(missing.expect_err("no table").to_string().starts_with("the recipe has no table `[dpo]`"));
 }
+
+#[test]
+fn an_arm_ends_where_it_says_and_shares_what_it_has() {
+    let whole = graph(|_| {});
+    let short = graph(|tables| {
+        let arms = tables["flywheel"]["arms"].as_array_mut().expect("an array");
+        arms[1].as_table_mut().expect("a table").insert("until".into(), "sft".into());
+    });
+    let guided = |graph: &Graph| {
+        let chain = graph.chains.iter().find(|chain| chain.owner.arm == "guided").expect("there");
+        chain
+            .points
+            .iter()
+            .map(|(point, node, _)| (*point, graph.nodes[*node].id.clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(guided(&whole).len(), 3);
+    assert_eq!(guided(&short), guided(&whole)[..2]);
+}
