@@ -206,3 +206,25 @@ impl Settings {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_rules_of_health_are_not_written_into_settings() {
+        let mut settings = Settings::default();
+        assert!(!toml::to_string(&settings).expect("settings").contains("health"));
+        settings.health.reward_stuck.span = 9;
+        assert!(toml::to_string(&settings).expect("settings").contains("[health.reward_stuck]"));
+    }
+
+    #[test]
+    fn rules_of_health_that_make_no_sense_are_refused() {
+        let mut settings = Settings { run: "run".into(), from: "sft".into(), ..Settings::default() };
+        settings.validate().expect("sound settings");
+        settings.health.entropy_collapse.limit = f64::NAN;
+        let error = settings.validate().expect_err("no limit").to_string();
+        assert!(error.starts_with("`rl.health.entropy_collapse.limit` must be"), "{error}");
+    }
+}
