@@ -158,6 +158,7 @@ pub fn run(plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
         start: Start::From(start.clone(), settings.moments),
         companions: Companions { tokenizer: Some(start), chat_template },
         checkpoints: settings.checkpoints.clone(),
+        health: settings.health.clone(),
         held_out,
     };
     let sampler = Sampler::new(&settings, prompts, verifiers, tokenizer);

@@ -7,8 +7,8 @@ use remit_kernels::Precision;
 use remit_model::generate::Sampling;
 use remit_objective::Grpo;
 use remit_optim::{AdamW, Schedule, WeightDecayRule};
-use remit_train::Learning;
 use remit_train::settings::{Checkpoints, HeldOut, Moments};
+use remit_train::{Health, Learning};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -69,6 +69,9 @@ pub struct Settings {
     pub held_out: HeldOut,
     /// When and how checkpoints are written.
     pub checkpoints: Checkpoints,
+    /// What is looked at on the way, and what is done about it.
+    #[serde(skip_serializing_if = "Health::is_default")]
+    pub health: Health,
 }
 
 /// How completions are sampled.
@@ -135,6 +138,7 @@ impl Default for Settings {
             schedule: Schedule::default(),
             held_out: HeldOut::default(),
             checkpoints: Checkpoints { ephemeral_every: 20, ..Checkpoints::default() },
+            health: Health::default(),
         }
     }
 }
@@ -194,10 +198,33 @@ impl Settings {
         if self.rollout.temperature <= 0.0 {
             return wrong("rollout.temperature", "must be above 0: completions of a group have to differ");
         }
+        self.health.validate("rl", &self.held_out)?;
         self.sampling().validate()?;
         self.grpo.validate()?;
         self.optimizer.validate()?;
         self.schedule.validate(self.steps)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_rules_of_health_are_not_written_into_settings() {
+        let mut settings = Settings::default();
+        assert!(!toml::to_string(&settings).expect("settings").contains("health"));
+        settings.health.reward_stuck.span = 9;
+        assert!(toml::to_string(&settings).expect("settings").contains("[health.reward_stuck]"));
+    }
+
+    #[test]
+    fn rules_of_health_that_make_no_sense_are_refused() {
+        let mut settings = Settings { run: "run".into(), from: "sft".into(), ..Settings::default() };
+        settings.validate().expect("sound settings");
+        settings.health.entropy_collapse.limit = f64::NAN;
+        let error = settings.validate().expect_err("no limit").to_string();
+        assert!(error.starts_with("`rl.health.entropy_collapse.limit` must be"), "{error}");
     }
 }

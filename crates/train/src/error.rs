@@ -200,6 +200,14 @@ pub enum Error {
         /// `name: old hash -> new hash`.
         differences: Vec<String>,
     },
+    /// A rule of the run's health that is broken and is to stop it.
+    #[error("step {step}: the run is stopped: {breach}")]
+    Unhealthy {
+        /// The step at which the rule was first broken.
+        step: u64,
+        /// Rule, value and limit.
+        breach: Box<crate::health::Breach>,
+    },
     /// A sequence without a prediction.
     #[error("sequence {index} has {length} tokens, and a prediction takes two")]
     TooShort {
@@ -249,6 +257,11 @@ impl Error {
             Error::OtherInputs { .. } => {
                 "a file or a checkpoint has changed where it lies: put it back, or use another run directory".into()
             }
+            Error::Unhealthy { breach, .. } => format!(
+                "{}; to go on from here all the same, set `health.{}.action` to \"warn\" and give the same command again",
+                breach.rule.meaning(),
+                breach.rule.name()
+            ),
             Error::TooShort { .. } => return None,
         })
     }

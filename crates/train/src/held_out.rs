@@ -1,6 +1,7 @@
 //! Mean loss on text that is not trained on.
 
 use crate::Error;
+use crate::health::Monitor;
 use crate::metrics::{EvalRecord, MetricsLog};
 use crate::plan::{check_model, cut};
 use crate::resume::Progress;
@@ -57,6 +58,7 @@ impl HeldOutPlan {
         trainer: &mut Trainer,
         progress: &Progress,
         metrics: &mut MetricsLog,
+        monitor: &mut Monitor,
         observer: &mut dyn Observer,
     ) -> Result<(), Error> {
         if self.stores.is_empty() {
@@ -73,7 +75,7 @@ impl HeldOutPlan {
         let record = EvalRecord { step: progress.step, tokens: progress.tokens, held_out: losses };
         metrics.eval(&record)?;
         observer.eval(&record);
-        Ok(())
+        monitor.eval(&record, metrics, observer)
     }
 
     /// Mean next-token loss, in nats a token.

@@ -10,6 +10,7 @@
 
 pub mod dpo;
 mod error;
+pub mod health;
 pub mod held_out;
 pub mod metrics;
 mod plan;
@@ -24,6 +25,7 @@ pub mod trainer;
 mod weigh;
 
 pub use error::Error;
+pub use health::Health;
 pub use plan::{Material, Memory, Plan, locate_checkpoint, open_model};
 pub use resume::{Companions, Progress};
 pub use run::{Frame, Method, Observer, Silent, Start, Summary, Taken, read_summary};

@@ -206,7 +206,7 @@ impl Plan {
         if let Some(reference) = &self.reference {
             inputs.insert("reference".into(), hash_checkpoint(&reference.checkpoint)?);
         }
-        let Settings { checkpoints, optimizer, moments, .. } = &self.settings;
+        let Settings { checkpoints, optimizer, moments, health, .. } = &self.settings;
         Ok(Frame {
             run: self.settings.run.clone(),
             settings: toml::Table::try_from(&self.settings).expect("settings are plain values"),
@@ -223,6 +223,7 @@ impl Plan {
                 chat_template: self.material.chat_template(),
             },
             checkpoints: checkpoints.clone(),
+            health: health.clone(),
             held_out: std::mem::take(&mut self.held_out),
         })
     }

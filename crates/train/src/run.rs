@@ -4,8 +4,9 @@
 //! [`Frame`].
 
 use crate::Error;
+use crate::health::{Health, Monitor};
 use crate::held_out::HeldOutPlan;
-use crate::metrics::{EvalRecord, MetricsLog, Record, StepRecord, StepTiming, WeightRecord};
+use crate::metrics::{EvalRecord, HealthRecord, MetricsLog, Record, StepRecord, StepTiming, WeightRecord};
 use crate::resume::{self, Companions, Progress};
 use crate::settings::{Checkpoints, Moments as MomentsChoice};
 use crate::trainer::{Moments, Trainer};
@@ -40,6 +41,8 @@ pub struct Frame {
     pub checkpoints: Checkpoints,
     /// What is evaluated on the way.
     pub held_out: HeldOutPlan,
+    /// What is looked at on the way, and what is done about it.
+    pub health: Health,
 }
 
 /// The learner of a run that has no checkpoint yet.
@@ -105,6 +108,8 @@ pub trait Observer {
     fn step(&mut self, record: &StepRecord, timing: &StepTiming);
     /// Held-out text was evaluated.
     fn eval(&mut self, record: &EvalRecord);
+    /// A rule of the run's health is broken, for the first time. One that stops the run is its error as well.
+    fn health(&mut self, _record: &HealthRecord) {}
     /// Something a person should know.
     fn message(&mut self, text: &str);
     /// The reference has read `done` of `total` sequences ahead of the run, the last of them with so many predictions.
@@ -148,15 +153,19 @@ pub fn run<M: Method>(
     check_settings(frame, directory.path(), latest.is_some())?;
     check_inputs(frame, directory.path(), latest.is_some())?;
     let keep = keep(&frame.checkpoints);
+    let resumed = latest.as_ref().map(|checkpoint| checkpoint.step());
+    let mut monitor = Monitor::open(&frame.health, &directory.path().join("metrics.jsonl"), resumed)?;
     if let Some(checkpoint) = &latest {
         checkpoint.verify().map_err(Error::from)?;
         // A kill between a checkpoint and the removal of older ones leaves one too many.
         directory.retain(keep).map_err(Error::from)?;
+        if let Some(error) = monitor.stopped() {
+            return Err(error.into());
+        }
         if checkpoint.step() >= frame.steps {
             return Ok(summary(directory.path(), frame.steps, checkpoint.path())?);
         }
     }
-    let resumed = latest.as_ref().map(|checkpoint| checkpoint.step());
     method.prepare(observer)?;
     let (learner, moments, mut progress) = match &latest {
         Some(checkpoint) => resume::load(checkpoint.path())?,
@@ -166,16 +175,19 @@ pub fn run<M: Method>(
     let mut trainer = method.trainer(learner, moments, resumed)?;
     observer.begin(progress.step, frame.steps);
     if latest.is_none() {
-        frame.held_out.evaluate(&mut trainer, &progress, &mut metrics, observer)?;
+        frame.held_out.evaluate(&mut trainer, &progress, &mut metrics, &mut monitor, observer)?;
     }
     while progress.step < frame.steps {
-        take_step(frame, method, &mut trainer, &mut progress, &mut metrics, observer)?;
+        let record = take_step(frame, method, &mut trainer, &mut progress, &mut metrics, observer)?;
+        monitor.step(&record, &mut metrics, observer)?;
         let is_last = progress.step == frame.steps;
         if is_last || due(progress.step, frame.held_out.every) {
-            frame.held_out.evaluate(&mut trainer, &progress, &mut metrics, observer)?;
+            frame.held_out.evaluate(&mut trainer, &progress, &mut metrics, &mut monitor, observer)?;
         }
+        let unhealthy = monitor.stopped();
         let settings = &frame.checkpoints;
         if is_last
+            || unhealthy.is_some()
             || due(progress.step, settings.permanent_every)
             || due(progress.step, settings.ephemeral_every)
         {
@@ -187,6 +199,9 @@ pub fn run<M: Method>(
                 resume::save(&trainer, &progress, settings, &frame.companions, path)
             })?;
             directory.retain(keep).map_err(Error::from)?;
+        }
+        if let Some(error) = unhealthy {
+            return Err(error.into());
         }
     }
     let checkpoint = directory.latest().map_err(Error::from)?.expect("the last step saves a checkpoint");
@@ -201,7 +216,7 @@ fn take_step<M: Method>(
     progress: &mut Progress,
     metrics: &mut MetricsLog,
     observer: &mut dyn Observer,
-) -> Result<(), M::Error> {
+) -> Result<StepRecord, M::Error> {
     let started = Instant::now();
     let learning_rate = frame.learning_rate * frame.schedule.factor(progress.step, frame.steps);
     progress.step += 1;
@@ -211,7 +226,7 @@ fn take_step<M: Method>(
         StepTiming { step: progress.step, seconds, tokens_per_second: tokens as f64 / seconds, parts };
     metrics.step(&record, &timing).map_err(Error::from)?;
     observer.step(&record, &timing);
-    Ok(())
+    Ok(record)
 }
 
 /// Learner, moments and progress of a run that has no checkpoint yet.
@@ -258,7 +273,8 @@ fn due(step: u64, every: u64) -> bool {
 
 /// A run directory keeps the settings it was begun with, and goes on with no others. Where no checkpoint was saved
 /// there is nothing to go on with, and the run begins anew with the settings that it is given now. Its own path does
-/// not count: a run may be moved.
+/// not count: a run may be moved. Nor do the rules of its health, which change no step: a run that they have stopped may
+/// go on without them.
 fn check_settings(frame: &Frame, run: &Path, has_checkpoint: bool) -> Result<(), Error> {
     let path = run.join("settings.toml");
     let mut current = frame.settings.clone();
@@ -271,8 +287,10 @@ fn check_settings(frame: &Frame, run: &Path, has_checkpoint: bool) -> Result<(),
     };
     let mut before: toml::Table = toml::from_str(&text)
         .map_err(|error| Error::State { path: path.clone(), problem: error.message().to_owned() })?;
-    before.remove("run");
-    current.remove("run");
+    for key in ["run", "health"] {
+        before.remove(key);
+        current.remove(key);
+    }
     let mut differences = Vec::new();
     compare("", &before, &current, &mut differences);
     if differences.is_empty() {
@@ -345,6 +363,7 @@ fn summary(run: &Path, steps: u64, checkpoint: &Path) -> Result<Summary, Error> 
                 last = Some(step);
             }
             Record::Eval(eval) => held_out = eval.held_out,
+            Record::Health(_) => {}
         }
     }
     Ok(Summary { steps, checkpoint: checkpoint.to_owned(), held_out, last, weights: mean(&weights) })

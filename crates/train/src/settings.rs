@@ -1,6 +1,6 @@
 //! Settings of a training run, as a recipe's `[pretrain]`, `[midtrain]` or `[sft]` table writes them.
 
-use crate::Error;
+use crate::{Error, Health};
 use remit_corpus::examples::Examples;
 use remit_corpus::{Mixture, Share};
 use remit_kernels::Precision;
@@ -98,6 +98,9 @@ pub struct Settings {
     pub held_out: HeldOut,
     /// When and how checkpoints are written.
     pub checkpoints: Checkpoints,
+    /// What is looked at on the way, and what is done about it.
+    #[serde(skip_serializing_if = "Health::is_default")]
+    pub health: Health,
 }
 
 impl Default for Settings {
@@ -123,6 +126,7 @@ impl Default for Settings {
             schedule: None,
             held_out: HeldOut::default(),
             checkpoints: Checkpoints::default(),
+            health: Health::default(),
         }
     }
 }
@@ -438,6 +442,7 @@ impl Settings {
                 return wrong("z_loss", "is no part of distillation");
             }
         }
+        self.health.validate(stage.name(), &self.held_out)?;
         self.optimizer.validate()?;
         self.objective.validate(self.reference.is_some())?;
         Ok(())

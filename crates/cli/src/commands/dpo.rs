@@ -9,7 +9,7 @@ use crate::render::table::Table;
 use crate::render::{print, units};
 use clap::Args;
 use remit_train::dpo::{Plan, Settings, run as train};
-use remit_train::metrics::{EvalRecord, StepRecord, StepTiming};
+use remit_train::metrics::{EvalRecord, HealthRecord, StepRecord, StepTiming};
 use remit_train::{Memory, Observer, Summary};
 use std::path::PathBuf;
 
@@ -153,6 +153,10 @@ impl Observer for PairWatch {
 
     fn eval(&mut self, record: &EvalRecord) {
         self.steps.eval(record);
+    }
+
+    fn health(&mut self, record: &HealthRecord) {
+        self.steps.health(record);
     }
 
     fn message(&mut self, text: &str) {

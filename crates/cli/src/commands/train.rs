@@ -4,11 +4,13 @@ use super::print_json;
 use crate::args::{Flags, Shared};
 use crate::progress::{Display, StepProgress, Steps};
 use crate::render::error::Failure;
+use crate::render::style::{Colours, Ink};
 use crate::render::table::Table;
 use crate::render::{print, units};
 use clap::Args;
 use remit_kernels::matmul::{Matrix, MatrixMut, Precision, Write, matmul};
-use remit_train::metrics::{EvalRecord, StepRecord, StepTiming};
+use remit_train::health::Action;
+use remit_train::metrics::{EvalRecord, HealthRecord, StepRecord, StepTiming};
 use remit_train::{Material, Observer, Plan, Settings, Stage, Summary};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -191,6 +193,15 @@ impl Observer for Watch {
         let losses: Vec<String> =
             record.held_out.iter().map(|(name, loss)| format!("{name} {loss:.4}")).collect();
         self.message(&format!("step {}: held-out {}", record.step, losses.join(", ")));
+    }
+
+    fn health(&mut self, record: &HealthRecord) {
+        // A run that is stopped says so in its error.
+        if record.health.action == Action::Warn {
+            let HealthRecord { step, health, .. } = record;
+            let warning = Colours::of_stderr().paint(Ink::Warning, "warning");
+            self.message(&format!("{warning}: step {step}: {health}: {}", health.rule.meaning()));
+        }
     }
 
     fn message(&mut self, text: &str) {

@@ -169,6 +169,7 @@ pub fn run(plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
             chat_template: encoder.chat_template().map(|template| template.source().to_owned()),
         },
         checkpoints: settings.checkpoints.clone(),
+        health: settings.health.clone(),
         held_out,
     };
     let mut method = Preference {

@@ -1,7 +1,7 @@
 //! Settings of preference optimisation, as a recipe's `[dpo]` table writes them.
 
-use crate::Error;
 use crate::settings::{Checkpoints, HeldOut, Learning, Moments};
+use crate::{Error, Health};
 use remit_corpus::examples::Examples;
 use remit_kernels::Precision;
 use remit_objective::Dpo;
@@ -68,6 +68,9 @@ pub struct Settings {
     pub held_out: HeldOut,
     /// When and how checkpoints are written.
     pub checkpoints: Checkpoints,
+    /// What is looked at on the way, and what is done about it.
+    #[serde(skip_serializing_if = "Health::is_default")]
+    pub health: Health,
 }
 
 impl Default for Settings {
@@ -94,6 +97,7 @@ impl Default for Settings {
             schedule: Schedule { kind: Kind::Linear, warmup_fraction: Some(0.1), ..Schedule::default() },
             held_out: HeldOut::default(),
             checkpoints: Checkpoints::default(),
+            health: Health::default(),
         }
     }
 }
@@ -164,6 +168,7 @@ impl Settings {
             return wrong("clip_norm", "must be a finite number, 0 or more");
         }
         self.loss.validate()?;
+        self.health.validate(STAGE, &self.held_out)?;
         self.optimizer.validate()?;
         Ok(())
     }

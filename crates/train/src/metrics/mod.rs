@@ -13,7 +13,7 @@ use remit_store::Error;
 use remit_store::json_lines::JsonLines;
 use serde_json::Value;
 
-pub use records::{EvalRecord, Record, StepRecord, StepTiming, WeightRecord};
+pub use records::{EvalRecord, HealthRecord, Record, StepRecord, StepTiming, WeightRecord};
 use tensorboard::EventWriter;
 
 /// The open logs of one run directory.
@@ -84,6 +84,14 @@ impl MetricsLog {
         let scalars: Vec<(&str, f64)> =
             tags.iter().zip(record.held_out.values()).map(|(tag, value)| (tag.as_str(), *value)).collect();
         self.events.scalars(record.step, &scalars)
+    }
+
+    /// Logs a broken rule.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub fn health(&mut self, record: &HealthRecord) -> Result<(), Error> {
+        self.metrics.append(record)
     }
 
     /// Brings the logs to the disk. Called before a checkpoint is saved, it keeps the log from being behind the

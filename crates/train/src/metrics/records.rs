@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::health::Breach;
 use serde::{Deserialize, Serialize};
 
 /// One training step. Everything in it follows from the settings and the data, so that a run that was killed and
@@ -118,6 +119,17 @@ pub struct EvalRecord {
     pub held_out: BTreeMap<String, f64>,
 }
 
+/// A rule of the run's health, where it is first broken; no curve, and so in no event file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HealthRecord {
+    /// After how many steps.
+    pub step: u64,
+    /// Unmasked predictions trained on by then.
+    pub tokens: u64,
+    /// The rule, and what was found.
+    pub health: Breach,
+}
+
 /// How fast one step was.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepTiming {
@@ -138,6 +150,8 @@ pub struct StepTiming {
 pub enum Record {
     /// An evaluation: the line has `held_out`.
     Eval(EvalRecord),
+    /// A broken rule: the line has `health`.
+    Health(HealthRecord),
     /// A step.
     Step(StepRecord),
 }
