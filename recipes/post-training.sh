@@ -5,7 +5,7 @@
 #
 # MODEL is a checkpoint or a run, by default the quickstart's. Stopped at any moment, the same command goes on.
 set -eu
-model=${1:-runs/quickstart/ntp}
+model=${1:-runs/quickstart/models/ntp-0-seed-1-midtrain}
 home=${2:-runs/post-training}
 remit="${REMIT:-target/release/remit} --config recipes/post-training.toml"
 mkdir -p "$home"

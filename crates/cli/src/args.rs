@@ -16,8 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The tables a recipe may have, in the order of the pipeline.
-pub const SECTIONS: [&str; 12] = [
-    "quickstart",
+pub const SECTIONS: [&str; 11] = [
     "flywheel",
     "tokenizer",
     "prepare",
@@ -65,14 +64,11 @@ pub struct Shared {
     /// Dotted overrides, taken out of the command line before clap reads it.
     #[arg(skip)]
     pub overrides: Vec<String>,
-    /// Whether results are printed; a journey prints its own.
-    #[arg(skip = true)]
-    pub print: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// The whole pipeline on the embedded default: text, tokenizer, pre-training, NTP and ReMiT mid-training
+    /// The flywheel on the embedded default: the ordinary pipeline, and a turn of ReMiT guided by what came of it
     Quickstart(commands::quickstart::Arguments),
     /// Train a byte-level BPE tokenizer
     TrainTokenizer(commands::train_tokenizer::Arguments),
@@ -137,18 +133,6 @@ fn misunderstood(error: &clap::Error) -> Failure {
     }
 }
 
-/// Runs a command of a journey, `words` without the program's name, with the display and threads of `shared`. Its
-/// result is not printed.
-pub(crate) fn run_quietly(words: &[String], shared: &Shared) -> Result<(), Failure> {
-    let words = std::iter::once("remit").chain(words.iter().map(String::as_str)).map(OsString::from);
-    let (rest, overrides) = settings::split_overrides(words)?;
-    let Cli { verb, shared: own } =
-        Cli::try_parse_from(rest).map_err(|error| Failure::usage(error.to_string()))?;
-    let shared =
-        Shared { overrides, print: false, json: false, quiet: shared.quiet, threads: shared.threads, ..own };
-    verb.run(&shared)
-}
-
 impl Verb {
     fn run(self, shared: &Shared) -> Result<(), Failure> {
         match self {
@@ -187,12 +171,9 @@ impl Shared {
 
     /// Prints a result: `text`, or `value` as JSON where that was asked for.
     pub fn print(&self, text: impl FnOnce() -> String, value: &impl Serialize) -> Result<(), Failure> {
-        match (self.print, self.json) {
-            (false, _) => Ok(()),
-            (true, true) => {
-                crate::render::print(&(serde_json::to_string(value).map_err(Failure::new)? + "\n"))
-            }
-            (true, false) => crate::render::print(&text()),
+        match self.json {
+            true => crate::render::print(&(serde_json::to_string(value).map_err(Failure::new)? + "\n")),
+            false => crate::render::print(&text()),
         }
     }
 

@@ -411,7 +411,7 @@ fn a_dry_run_shows_what_would_be_done_and_does_nothing() {
     );
     check(
         "quickstart --dry-run --dir new",
-        &["[quickstart]\n", "problems = 60000", "remit train-tokenizer", "remit midtrain", "new/corpus"],
+        &["[flywheel]\n", "run = \"new\"", "[rl]\n", "remit i1 s1", "to do"],
     );
     let facts = home.json("midtrain --config recipe.toml --run new --dry-run --json");
     assert_eq!(

@@ -13,6 +13,7 @@ mod files;
 pub mod generated;
 pub mod graph;
 mod identity;
+mod models;
 pub mod recipe;
 pub mod report;
 pub mod run;

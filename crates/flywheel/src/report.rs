@@ -1,6 +1,7 @@
 //! What came of it: `flywheel.json`, with every node and its cost, every evaluation, and the arms compared.
 
 use crate::graph::Graph;
+use crate::models;
 use crate::settings::{BASELINE, Point};
 use crate::state::{self, Look, Record};
 use crate::{Chain, Cost, Error, Owner, Stage, State, Work};
@@ -161,6 +162,7 @@ pub(crate) fn write(graph: &Graph) -> Result<Report, Error> {
     let mut text = serde_json::to_vec_pretty(&report).expect("plain values are JSON");
     text.push(b'\n');
     atomic::write(&graph.run.join(FILE), &text)?;
+    models::link(graph)?;
     Ok(report)
 }
 

@@ -39,8 +39,22 @@ pub struct Arguments {
 
 /// Runs the verb.
 pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
+    let Some(path) = &shared.config else {
+        return Err(Failure::usage("a flywheel needs a recipe: `--config FILE`")
+            .hint("`recipes/flywheel.toml` is one to begin with"));
+    };
+    let file = settings::Recipe::read(path, &SECTIONS)?;
+    if !file.has("flywheel") {
+        return Err(Failure::new(format!("`{}` has no table `[flywheel]`", path.display()))
+            .hint("`recipes/flywheel.toml` has one"));
+    }
+    turn(file, arguments, shared)
+}
+
+/// Runs, or shows, the flywheel of a recipe that has one.
+pub(super) fn turn(file: settings::Recipe, arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     let Arguments { run, status, prune: is_prune } = arguments;
-    let (recipe, toml) = read(run.as_deref(), shared)?;
+    let (recipe, toml) = read(file, run.as_deref(), shared)?;
     let graph = Graph::new(&recipe)?;
     if is_prune && !shared.dry_run {
         let names = prune(&graph)?;
@@ -73,21 +87,16 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
 }
 
 /// The tables of the recipe, resolved, and all of them as a recipe again.
-fn read(run: Option<&Path>, shared: &Shared) -> Result<(Recipe, String), Failure> {
-    let Some(path) = &shared.config else {
-        return Err(Failure::usage("a flywheel needs a recipe: `--config FILE`")
-            .hint("`recipes/flywheel.toml` is one to begin with"));
-    };
-    let file = settings::Recipe::read(path, &SECTIONS)?;
+fn read(
+    file: settings::Recipe,
+    run: Option<&Path>,
+    shared: &Shared,
+) -> Result<(Recipe, String), Failure> {
     let mut tables = Tables { file, overrides: shared.overrides.clone(), toml: String::new() };
     if let Some(run) = run {
         tables
             .overrides
             .insert(0, format!("flywheel.run={}", toml::Value::from(run.to_string_lossy().as_ref())));
-    }
-    if !tables.file.has("flywheel") {
-        return Err(Failure::new(format!("`{}` has no table `[flywheel]`", path.display()))
-            .hint("`recipes/flywheel.toml` has one"));
     }
     let flywheel: Option<Settings> = tables.table("flywheel")?;
     let recipe = Recipe {

@@ -121,7 +121,6 @@ mod tests {
             let recipe = Recipe::read(&path, &SECTIONS).unwrap_or_else(|error| panic!("{error}"));
             for section in SECTIONS.into_iter().filter(|section| recipe.has(section)) {
                 match section {
-                    "quickstart" => check::<super::quickstart::Settings>(&recipe, section),
                     "flywheel" => check::<remit_flywheel::Settings>(&recipe, section),
                     "tokenizer" => check::<remit_corpus::TrainTokenizer>(&recipe, section),
                     "prepare" => check::<remit_corpus::Prepare>(&recipe, section),
