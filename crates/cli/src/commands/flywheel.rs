@@ -68,12 +68,13 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
         }
     };
     atomic::write(&graph.run.join("recipe.toml"), toml.as_bytes())?;
-    let text = || show_results(&report) + &format!("{}\n", graph.run.join("flywheel.json").display());
+    let page = super::report::write(&graph.run, None, false)?[0].display().to_string();
+    let text = || show_results(&report) + &format!("{}\n{page}\n", graph.run.join("flywheel.json").display());
     shared.print(text, &report)
 }
 
 /// The tables of the recipe, resolved, and all of them as a recipe again.
-fn read(run: Option<&Path>, shared: &Shared) -> Result<(Recipe, String), Failure> {
+pub(super) fn read(run: Option<&Path>, shared: &Shared) -> Result<(Recipe, String), Failure> {
     let Some(path) = &shared.config else {
         return Err(Failure::usage("a flywheel needs a recipe: `--config FILE`")
             .hint("`recipes/flywheel.toml` is one to begin with"));
