@@ -90,6 +90,8 @@ enum Verb {
     Rl(commands::rl::Arguments),
     /// All stages, arms, iterations and seeds of a recipe: each once, whatever stops it
     Flywheel(commands::flywheel::Arguments),
+    /// What a flywheel or a run came to: a page and the same as Markdown
+    Report(commands::report::Arguments),
     /// Show the weight of each token of a text
     Weights(commands::weights::Arguments),
     /// What a checkpoint is, and what training it would take
@@ -151,6 +153,7 @@ impl Verb {
             Verb::Dpo(arguments) => commands::dpo::run(arguments, shared),
             Verb::Rl(arguments) => commands::rl::run(arguments, shared),
             Verb::Flywheel(arguments) => commands::flywheel::run(arguments, shared),
+            Verb::Report(arguments) => commands::report::run(arguments, shared),
             Verb::Weights(arguments) => commands::weights::run(arguments, shared),
             Verb::Inspect(arguments) => commands::inspect::run(arguments, shared),
             Verb::Eval(arguments) => commands::eval::run(arguments, shared),

@@ -39,16 +39,7 @@ pub struct Arguments {
 
 /// Runs the verb.
 pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
-    let Some(path) = &shared.config else {
-        return Err(Failure::usage("a flywheel needs a recipe: `--config FILE`")
-            .hint("`recipes/flywheel.toml` is one to begin with"));
-    };
-    let file = settings::Recipe::read(path, &SECTIONS)?;
-    if !file.has("flywheel") {
-        return Err(Failure::new(format!("`{}` has no table `[flywheel]`", path.display()))
-            .hint("`recipes/flywheel.toml` has one"));
-    }
-    turn(file, arguments, shared)
+    turn(open(shared)?, arguments, shared)
 }
 
 /// Runs, or shows, the flywheel of a recipe that has one.
@@ -82,12 +73,27 @@ pub(super) fn turn(file: settings::Recipe, arguments: Arguments, shared: &Shared
         }
     };
     atomic::write(&graph.run.join("recipe.toml"), toml.as_bytes())?;
-    let text = || show_results(&report) + &format!("{}\n", graph.run.join("flywheel.json").display());
+    let page = super::report::write(&graph.run, None, false)?[0].display().to_string();
+    let text = || show_results(&report) + &format!("{}\n{page}\n", graph.run.join("flywheel.json").display());
     shared.print(text, &report)
 }
 
+/// The recipe that was named.
+pub(super) fn open(shared: &Shared) -> Result<settings::Recipe, Failure> {
+    let Some(path) = &shared.config else {
+        return Err(Failure::usage("a flywheel needs a recipe: `--config FILE`")
+            .hint("`recipes/flywheel.toml` is one to begin with"));
+    };
+    let file = settings::Recipe::read(path, &SECTIONS)?;
+    if !file.has("flywheel") {
+        return Err(Failure::new(format!("`{}` has no table `[flywheel]`", path.display()))
+            .hint("`recipes/flywheel.toml` has one"));
+    }
+    Ok(file)
+}
+
 /// The tables of the recipe, resolved, and all of them as a recipe again.
-fn read(
+pub(super) fn read(
     file: settings::Recipe,
     run: Option<&Path>,
     shared: &Shared,

@@ -9,6 +9,7 @@ pub mod inspect;
 pub mod prepare;
 pub mod problems;
 pub mod quickstart;
+pub mod report;
 pub mod rl;
 pub mod score;
 pub mod sft;
@@ -30,6 +31,7 @@ crate::hints!(
     remit_flywheel::Error,
     remit_model::Error,
     remit_objective::Error,
+    remit_report::Error,
     remit_rl::Error,
     remit_store::Error,
     remit_train::Error,

@@ -29,7 +29,6 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
             .hint("`remit flywheel --config FILE` runs yours"));
     }
     let recipe = Recipe::parse("recipes/quickstart.toml".as_ref(), RECIPE.to_owned(), &SECTIONS)?;
-    let arguments =
-        flywheel::Arguments { run: Some(arguments.dir), status: arguments.status, prune: false };
+    let arguments = flywheel::Arguments { run: Some(arguments.dir), status: arguments.status, prune: false };
     flywheel::turn(recipe, arguments, shared)
 }

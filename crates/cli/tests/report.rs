@@ -1,0 +1,124 @@
+//! `remit report`: a page of a tiny flywheel, its figures against the files they come from, and what is no run.
+
+mod common;
+
+use common::Home;
+use serde_json::json;
+
+const ACCURACY: &str = "exact_match,none";
+
+/// A flywheel of two seeds by hand: `ntp` and an arm `a<b`, mid-training alone.
+fn home() -> Home {
+    let home = Home::new();
+    let mut nodes = Vec::new();
+    let mut figures = Vec::new();
+    for (arm, iteration, losses, shares) in
+        [("ntp", 0, [1.0, 1.2], [0.5, 0.4]), ("a<b", 1, [0.9, 1.0], [0.6, 0.7])]
+    {
+        for seed in 1..=2usize {
+            let (loss, share) = (losses[seed - 1], shares[seed - 1]);
+            let owner = json!({ "arm": arm, "iteration": iteration, "seed": seed });
+            for stage in ["midtrain", "eval"] {
+                let name = format!("{stage}-{iteration}{seed}");
+                std::fs::create_dir_all(home.at(&format!("wheel/nodes/{name}"))).unwrap();
+                nodes.push(
+                    json!({ "name": name, "id": format!("{name}-id"), "stage": stage, "owners": [owner],
+                    "inputs": [], "state": "done" }),
+                );
+            }
+            let line = |tokens: f64, loss: f64| json!({ "step": tokens, "tokens": tokens, "held_out": { "solutions": loss } });
+            let log = format!("{}\n{}\n{{\"step\":", line(0.0, 2.0), line(100.0, loss));
+            home.write(&format!("wheel/nodes/midtrain-{iteration}{seed}/metrics.jsonl"), log);
+            let results = json!({ "results": { "micro10": { ACCURACY: share }, "micro10_clock": { ACCURACY: share / 2.0 } } });
+            home.write(&format!("wheel/nodes/eval-{iteration}{seed}/results.json"), results.to_string());
+            figures.push(json!({ "arm": arm, "iteration": iteration, "seed": seed, "point": "midtrain",
+                "task": "micro10", "metric": ACCURACY, "value": share, "node": format!("eval-{iteration}{seed}") }));
+        }
+    }
+    let wheel = json!({ "format_version": 1, "nodes": nodes, "stale": [], "figures": figures, "comparison": [], "costs": [] });
+    home.write("wheel/flywheel.json", wheel.to_string());
+    home
+}
+
+/// Elements of the page in which every end has its beginning.
+fn check_page(page: &str) {
+    for outside in ["src=", "url(", "@import", "http-equiv", "http:", "https:", "<script", "<link"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    assert!(page.split("href=\"").skip(1).all(|rest| rest.starts_with('#')));
+    let mut open: Vec<&str> = Vec::new();
+    for part in page.split('<').skip(1) {
+        let tag = part.split('>').next().unwrap();
+        let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap();
+        if tag.starts_with('/') {
+            assert_eq!(open.pop(), Some(name));
+        } else if !tag.ends_with('/') && !tag.starts_with('!') && name != "meta" {
+            open.push(name);
+        }
+    }
+    assert!(open.is_empty(), "{open:?}");
+}
+
+/// The row of a Markdown table under a heading.
+fn row(markdown: &str, heading: &str, name: &str) -> String {
+    let rest = markdown.split(heading).nth(1).unwrap_or_else(|| panic!("{heading}: {markdown}"));
+    let mut rows = rest.lines().filter(|line| line.starts_with(&format!("| {name} |")));
+    rows.next().unwrap_or_else(|| panic!("{name}: {rest}")).to_owned()
+}
+
+#[test]
+fn figures_are_those_of_the_files() {
+    let home = home();
+    let paths = home.json("report wheel --json");
+    assert_eq!(paths, json!({ "html": "wheel/report.html", "markdown": "wheel/report.md" }));
+    let (page, markdown) = (home.text("wheel/report.html"), home.text("wheel/report.md"));
+    check_page(&page);
+    assert!(page.contains("a&lt;b") && !page.contains("a<b"));
+    // Differences 0.1 and 0.3: mean 0.2, error 0.1, and 12.7062 of Student's one degree of freedom.
+    let group = row(&markdown, "### accuracy after midtrain", "micro10");
+    assert_eq!(group, "| micro10 | 45.0 | 65.0 | +20.0 [-107.1, +147.1] |");
+    let member = row(&markdown, "### accuracy after midtrain", "micro10\\_clock");
+    assert_eq!(member, "| micro10\\_clock | 22.5 | 32.5 | +10.0 [-53.5, +73.5] |");
+    assert!(page.contains("<td>+20.0 [-107.1, +147.1]</td>"), "the page says the same");
+    let last = row(&markdown, "## Learning curves", "a&lt;b");
+    assert_eq!(last, "| a&lt;b | 2 | 0.9500 |");
+    // From 2 to 0.9 it passes 1 at 10/11 of the way, from 2 to 1 it passes 1.2 at 8/10.
+    let share = row(&markdown, "### Where the baseline ends", "a&lt;b");
+    assert!(share.contains("90.9%, 80.0% | 85.5% [") && share.ends_with("| 0 of 2 |"), "{share}");
+    assert!(markdown.contains("No rule was broken."));
+}
+
+#[test]
+fn broken_rules_are_listed() {
+    let home = home();
+    let health =
+        json!({ "step": 7, "health": { "rule": "grad_norm", "value": 9.5, "limit": 5.0, "action": "warn" } });
+    home.write("wheel/nodes/midtrain-11/metrics.jsonl", format!("{health}\n"));
+    home.ok("report wheel");
+    let found = row(&home.text("wheel/report.md"), "## Health", "midtrain-11");
+    assert_eq!(found, "| midtrain-11 | 7 | grad\\_norm | 9.5000 | 5.0000 | warn |");
+}
+
+#[test]
+fn unfinished_single_and_wrong_directories() {
+    let home = home();
+    std::fs::remove_file(home.at("wheel/flywheel.json")).unwrap();
+    home.ok("report wheel");
+    let markdown = home.text("wheel/report.md");
+    assert!(markdown.contains("has not finished") && markdown.contains("midtrain-11"), "{markdown}");
+    home.ok("report wheel/nodes/midtrain-11");
+    let page = home.text("wheel/nodes/midtrain-11/report.html");
+    check_page(&page);
+    assert!(page.contains("Held-out loss of solutions") && page.contains("0.9000"));
+    std::fs::create_dir(home.at("empty")).unwrap();
+    let done = home.remit("report empty");
+    assert_ne!(done.code, Some(0));
+    assert!(
+        done.stderr.contains("`empty` is no run directory") && done.stderr.contains("hint"),
+        "{}",
+        done.stderr
+    );
+    home.write("wheel/flywheel.json", "{");
+    let done = home.remit("report wheel");
+    assert!(done.stderr.contains("flywheel.json` cannot be read"), "{}", done.stderr);
+}

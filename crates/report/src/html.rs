@@ -1,0 +1,88 @@
+//! The report as a page: one file that asks nothing of a network, for light and dark, wide and narrow.
+
+use crate::document::{Block, Document, Table};
+use std::fmt::Write as _;
+
+impl Document {
+    /// As a self-contained page.
+    pub fn to_html(&self) -> String {
+        let title = escape(&self.title);
+        let mut page = format!(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>\n"
+        );
+        page += include_str!("page.css");
+        let _ = write!(page, "</style>\n</head>\n<body>\n<h1>{title}</h1>\n<nav>");
+        for section in &self.sections {
+            let _ = write!(page, "<a href=\"#{}\">{}</a> ", section.id, escape(&section.title));
+        }
+        page += "</nav>\n";
+        for section in &self.sections {
+            let _ = write!(page, "<section id=\"{}\">\n<h2>{}</h2>\n", section.id, escape(&section.title));
+            section.blocks.iter().for_each(|block| write(&mut page, block));
+            page += "</section>\n";
+        }
+        page + "</body>\n</html>\n"
+    }
+}
+
+fn write(page: &mut String, block: &Block) {
+    match block {
+        Block::Heading(heading) => *page += &format!("<h3>{}</h3>\n", escape(heading)),
+        Block::Text(text) => *page += &format!("<p>{}</p>\n", escape(text)),
+        Block::List(items) => {
+            let items: String = items.iter().map(|item| format!("<li>{}</li>\n", escape(item))).collect();
+            *page += &format!("<ul>\n{items}</ul>\n");
+        }
+        Block::Table(table) => write_table(page, table),
+        Block::Charts(charts) => {
+            *page += "<div class=\"charts\">\n";
+            charts.iter().for_each(|chart| *page += &chart.to_html());
+            *page += "</div>\n";
+        }
+        Block::Code(code) => *page += &format!("<pre><code>{}</code></pre>\n", escape(code)),
+        Block::Details(summary, blocks) => {
+            *page += &format!("<details>\n<summary>{}</summary>\n", escape(summary));
+            blocks.iter().for_each(|block| write(page, block));
+            *page += "</details>\n";
+        }
+        Block::Excerpts(excerpts) => {
+            *page += "<ul class=\"excerpts\">\n";
+            for [before, token, after, weight] in excerpts {
+                let [before, token, after] = [before, token, after].map(|text| escape(text));
+                *page += &format!(
+                    "<li><span class=\"quiet\">{weight}</span> <code>{before}<b>{token}</b>{after}</code></li>\n"
+                );
+            }
+            *page += "</ul>\n";
+        }
+    }
+}
+
+fn write_table(page: &mut String, table: &Table) {
+    *page += "<div class=\"scroll\"><table><thead><tr>";
+    table.headings.iter().for_each(|heading| *page += &format!("<th scope=\"col\">{}</th>", escape(heading)));
+    *page += "</tr></thead><tbody>\n";
+    for row in &table.rows {
+        *page += &format!("<tr><th scope=\"row\">{}</th>", escape(&row[0]));
+        row[1..].iter().for_each(|cell| *page += &format!("<td>{}</td>", escape(cell)));
+        *page += "</tr>\n";
+    }
+    *page += "</tbody></table></div>\n";
+}
+
+/// Text as HTML, inside elements and quoted attributes.
+pub(crate) fn escape(text: &str) -> String {
+    let mut html = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => html += "&amp;",
+            '<' => html += "&lt;",
+            '>' => html += "&gt;",
+            '"' => html += "&quot;",
+            '\'' => html += "&#39;",
+            other => html.push(other),
+        }
+    }
+    html
+}

@@ -1,0 +1,181 @@
+//! Held-out losses of mid-training, and how soon an arm is where the baseline ends.
+
+use super::{Turn, View, mean_interval};
+use crate::chart::{Chart, Lines, Series};
+use crate::document::{Block, Section, Table};
+use crate::input::{BASELINE, Kind, Log};
+use std::collections::BTreeSet;
+
+pub(super) fn section(view: &View<'_>) -> Option<Section> {
+    let is_single = view.run.kind == Kind::Single;
+    let stores: BTreeSet<String> = view
+        .run
+        .logs
+        .iter()
+        .filter(|(name, _)| is_single || name.starts_with("midtrain"))
+        .flat_map(|(_, log)| &log.held_out)
+        .flat_map(|(_, losses)| losses.keys().cloned())
+        .collect();
+    if stores.is_empty() {
+        return None;
+    }
+    let most = view.turns.iter().map(|turn| turn.iteration).max().unwrap_or(0).max(1);
+    let mut blocks = Vec::new();
+    for store in &stores {
+        let mut charts = Vec::new();
+        for iteration in 1..=most {
+            let series = match is_single {
+                true => single(view, store),
+                false => lines(view, store, iteration),
+            };
+            let of = if most > 1 { format!(", iteration {iteration}") } else { String::new() };
+            let caption = format!("Held-out loss of {store}{of}");
+            let is_worth_it = series.iter().any(|series| series.place > 0) || iteration == 1;
+            if is_worth_it && !series.is_empty() {
+                charts.push(Chart::Lines(Lines { caption, x: "tokens".to_owned(), series }));
+            }
+        }
+        blocks.push(Block::Charts(charts));
+    }
+    let mut finals = Table::new(
+        ["held-out loss at the end", "seeds"].map(str::to_owned).into_iter().chain(stores.clone()),
+    );
+    for turn in view.turns.iter() {
+        let runs = view.run.midtrainings(&turn.arm, turn.iteration);
+        let runs: Vec<_> = runs.iter().filter(|(_, node, _)| node.state == "done").collect();
+        if runs.is_empty() {
+            continue;
+        }
+        let cells = stores.iter().map(|store| {
+            let last: Vec<f64> =
+                runs.iter().filter_map(|(.., log)| Some(log.losses(store).last()?.1)).collect();
+            format!("{:.4}", mean_interval(&last).0)
+        });
+        finals.row([view.name(turn), runs.len().to_string()].into_iter().chain(cells));
+    }
+    if is_single {
+        if let Some(log) = view.run.logs.values().next() {
+            let last = |store: &String| {
+                log.losses(store).last().map_or("-".to_owned(), |last| format!("{:.4}", last.1))
+            };
+            finals.row(["run".to_owned(), "1".to_owned()].into_iter().chain(stores.iter().map(last)));
+        }
+    }
+    blocks.push(Block::Table(finals));
+    let reached = reached(view, &stores);
+    if !reached.rows.is_empty() {
+        blocks.push(Block::Heading("Where the baseline ends".to_owned()));
+        let text = "The share of the baseline's tokens after which an arm first has the loss that the baseline ends with, seed by seed, \
+                    by straight lines between evaluations; mean and 95% interval over the seeds that reached it.";
+        blocks.push(Block::Text(text.to_owned()));
+        blocks.push(Block::Table(reached));
+    }
+    Some(Section { id: "curves", title: "Learning curves".to_owned(), blocks })
+}
+
+fn single(view: &View<'_>, store: &str) -> Vec<Series> {
+    let logs = view.run.logs.values();
+    logs.map(|log| Series {
+        name: "this run".to_owned(),
+        place: 1,
+        points: log.losses(store).into_iter().map(|(x, y)| (x, y, None)).collect(),
+    })
+    .collect()
+}
+
+/// The baseline and the arms of an iteration, means over seeds.
+fn lines(view: &View<'_>, store: &str, iteration: u32) -> Vec<Series> {
+    let is_shown = |turn: &&Turn| turn.iteration == iteration || turn.iteration == 0;
+    let series = view.turns.iter().filter(is_shown).enumerate().map(|(index, turn)| {
+        let runs = view.run.midtrainings(&turn.arm, turn.iteration);
+        let curves: Vec<Vec<(f64, f64)>> = runs.iter().map(|(.., log)| log.losses(store)).collect();
+        // Nodes that nobody says the arms of stand side by side.
+        let place = if view.run.kind == Kind::Nodes { index + 1 } else { view.place(&turn.arm) };
+        Series { name: turn.arm.clone(), place, points: over_seeds(&curves) }
+    });
+    series.filter(|series| !series.points.is_empty()).collect()
+}
+
+/// The mean curve where all seeds have a value, with its interval.
+pub(super) fn over_seeds(curves: &[Vec<(f64, f64)>]) -> Vec<(f64, f64, Option<(f64, f64)>)> {
+    let Some(first) = curves.first() else { return Vec::new() };
+    let at = |x: f64| -> Option<Vec<f64>> {
+        curves.iter().map(|curve| curve.iter().find(|point| point.0 == x).map(|point| point.1)).collect()
+    };
+    let points = first.iter().filter_map(|(x, _)| {
+        let (mean, interval) = mean_interval(&at(*x)?);
+        Some((*x, mean, interval.map(|interval| (interval.low, interval.high))))
+    });
+    points.collect()
+}
+
+fn reached(view: &View<'_>, stores: &BTreeSet<String>) -> Table {
+    let mut table = Table::new(["arm", "store", "by seed", "mean", "not reached"]);
+    let baseline = view.run.midtrainings(BASELINE, 0);
+    for turn in view.turns.iter().filter(|turn| turn.arm != BASELINE) {
+        for store in stores {
+            let mut shares = Vec::new();
+            for (seed, node, log) in view.run.midtrainings(&turn.arm, turn.iteration) {
+                let theirs = baseline.iter().find(|(other, node, _)| *other == seed && node.state == "done");
+                if let (Some((_, _, theirs)), "done") = (theirs, node.state.as_str()) {
+                    shares.push(share(theirs, log, store));
+                }
+            }
+            if shares.is_empty() {
+                continue;
+            }
+            let percent = |share: &f64| format!("{:.1}%", share * 100.0);
+            let words: Vec<String> =
+                shares.iter().map(|share| share.as_ref().map_or("not reached".to_owned(), percent)).collect();
+            let found: Vec<f64> = shares.iter().copied().flatten().collect();
+            let mean = match (found.is_empty(), mean_interval(&found)) {
+                (true, _) => "-".to_owned(),
+                (false, (mean, None)) => percent(&mean),
+                (false, (mean, Some(interval))) => {
+                    format!("{} [{:.1}, {:.1}]", percent(&mean), interval.low * 100.0, interval.high * 100.0)
+                }
+            };
+            let not = format!("{} of {}", shares.len() - found.len(), shares.len());
+            table.row([view.name(turn), store.clone(), words.join(", "), mean, not]);
+        }
+    }
+    table
+}
+
+/// After which share of the baseline's tokens a run first has the loss that the baseline ends with.
+fn share(baseline: &Log, run: &Log, store: &str) -> Option<f64> {
+    let (tokens, goal) = *baseline.losses(store).last()?;
+    Some(first_at(&run.losses(store), goal)? / tokens)
+}
+
+/// Where a curve first is at or below a goal, by straight lines.
+fn first_at(curve: &[(f64, f64)], goal: f64) -> Option<f64> {
+    if curve.first()?.1 <= goal {
+        return Some(curve[0].0);
+    }
+    let pair = curve.windows(2).find(|pair| pair[1].1 <= goal)?;
+    let [(x0, y0), (x1, y1)] = [pair[0], pair[1]];
+    Some(x0 + (y0 - goal) / (y0 - y1) * (x1 - x0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_goal_is_met_between_evaluations() {
+        let curve = [(0.0, 4.0), (10.0, 2.0), (20.0, 1.0)];
+        assert_eq!(first_at(&curve, 1.5), Some(15.0));
+        assert_eq!(first_at(&curve, 2.0), Some(10.0));
+        assert_eq!(first_at(&curve, 5.0), Some(0.0));
+        assert_eq!(first_at(&curve, 0.5), None);
+    }
+
+    #[test]
+    fn seeds_are_averaged_where_all_have_come() {
+        let curves = [vec![(0.0, 1.0), (1.0, 3.0)], vec![(0.0, 2.0)]];
+        let mean = over_seeds(&curves);
+        assert_eq!((mean.len(), mean[0].0, mean[0].1), (1, 0.0, 1.5));
+        assert!(mean[0].2.is_some_and(|(low, high)| low < 1.0 && high > 2.0));
+    }
+}

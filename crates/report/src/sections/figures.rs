@@ -1,0 +1,178 @@
+//! Tables of tasks, gains kept through the pipeline, and iterations.
+
+use super::{Turn, View, difference_of};
+use crate::chart::{Chart, Lines, Series, Whiskers};
+use crate::document::{Block, Section, Table};
+use crate::input::BASELINE;
+use crate::numbers::Unit;
+
+/// All tasks, by point and turn.
+pub(super) fn tasks(view: &View<'_>) -> Option<Section> {
+    let mut metrics: Vec<&str> = Vec::new();
+    for found in view.comparison.iter().filter(|found| found.task != "held-out") {
+        if !metrics.contains(&found.metric.as_str()) {
+            metrics.push(&found.metric);
+        }
+    }
+    if metrics.is_empty() {
+        return None;
+    }
+    let mut blocks = vec![Block::Text(
+        "Means over seeds; behind each the difference to ntp with its 95% interval, paired by seed. Accuracies are in \
+         percent, their differences in points; nll is in nats a token."
+            .to_owned(),
+    )];
+    for (index, metric) in metrics.iter().enumerate() {
+        let mut of_metric = Vec::new();
+        for point in &view.points {
+            if let Some(table) = table(view, metric, point) {
+                of_metric.push(Block::Heading(format!("{} after {point}", title(metric))));
+                of_metric.push(Block::Table(table));
+            }
+        }
+        match index {
+            0 => blocks.extend(of_metric),
+            _ => blocks.push(Block::Details(title(metric), of_metric)),
+        }
+    }
+    Some(Section { id: "tasks", title: "Tasks".to_owned(), blocks })
+}
+
+fn title(metric: &str) -> String {
+    let name = metric.strip_suffix(",none").unwrap_or(metric).replace("exact_match", "accuracy");
+    if name == "nll" { "Negative log-likelihood of the solutions (nll)".to_owned() } else { name }
+}
+
+fn table(view: &View<'_>, metric: &str, point: &str) -> Option<Table> {
+    let here = |turn: &&Turn| {
+        let same = |found: &crate::input::Comparison| {
+            (found.arm.as_str(), found.iteration) == (turn.arm.as_str(), turn.iteration)
+        };
+        let mut figures =
+            view.comparison.iter().filter(|found| found.metric == metric && found.point == point);
+        figures.any(same)
+    };
+    let turns: Vec<&Turn> = view.turns.iter().filter(here).collect();
+    let mut tasks: Vec<&str> = Vec::new();
+    for found in view.comparison.iter().filter(|found| found.metric == metric && found.task != "held-out") {
+        if found.point == point && !tasks.contains(&found.task.as_str()) {
+            tasks.push(&found.task);
+        }
+    }
+    if tasks.is_empty() {
+        return None;
+    }
+    let mut headings = vec!["task".to_owned()];
+    for turn in &turns {
+        headings.push(view.name(turn));
+        if turn.arm != BASELINE {
+            headings.push("difference".to_owned());
+        }
+    }
+    let mut table = Table::new(headings);
+    for task in tasks {
+        let mut row = vec![task.to_owned()];
+        for turn in &turns {
+            let found = view.find(turn, point, (task, metric));
+            row.push(found.map_or("-".to_owned(), |found| Unit::of(task, metric).plain(found.mean.mean)));
+            if turn.arm != BASELINE {
+                row.push(difference_of(found));
+            }
+        }
+        table.row(row);
+    }
+    Some(table)
+}
+
+/// Differences to the baseline from point to point.
+pub(super) fn gains(view: &View<'_>) -> Option<Section> {
+    let mut blocks = Vec::new();
+    for (task, metric, name) in view.headlines() {
+        let unit = Unit::of(&task, &metric);
+        let mut table = Table::new(std::iter::once("arm").chain(view.points.iter().map(String::as_str)));
+        let mut rows = Vec::new();
+        for turn in view.turns.iter().filter(|turn| turn.arm != BASELINE) {
+            let found: Vec<_> =
+                view.points.iter().map(|point| view.find(turn, point, (&task, &metric))).collect();
+            if found.iter().all(Option::is_none) {
+                continue;
+            }
+            table
+                .row(std::iter::once(view.name(turn)).chain(found.iter().map(|found| difference_of(*found))));
+            for (point, found) in view.points.iter().zip(&found) {
+                let Some(difference) = found.and_then(|found| found.difference) else { continue };
+                let scale = if unit == Unit::Share { 100.0 } else { 1.0 };
+                let interval = difference.t_interval.map(|t| (t.low * scale, t.high * scale));
+                let short = match view.name(turn).split_once(", iteration ") {
+                    Some((arm, iteration)) => format!("{arm} i{iteration}"),
+                    None => turn.arm.clone(),
+                };
+                let value = difference.difference.mean * scale;
+                rows.push((format!("{short} · {point}"), view.place(&turn.arm), value, interval));
+            }
+        }
+        if rows.is_empty() {
+            continue;
+        }
+        blocks.push(Block::Heading(name.clone()));
+        blocks.push(Block::Table(table));
+        let x = format!("difference to ntp, {}", unit.word());
+        blocks.push(Block::Charts(vec![Chart::Whiskers(Whiskers { caption: name, x, rows })]));
+    }
+    if blocks.is_empty() {
+        return None;
+    }
+    let text = "Differences to ntp at each point of the pipeline, with 95% intervals over seeds: whether what mid-training \
+                gained is still there behind it.";
+    blocks.insert(0, Block::Text(text.to_owned()));
+    Some(Section { id: "gains", title: "Gains kept".to_owned(), blocks })
+}
+
+/// Arms with more than one turn, turn by turn.
+pub(super) fn iterations(view: &View<'_>) -> Option<Section> {
+    let most = view.turns.iter().map(|turn| turn.iteration).max().filter(|most| *most > 1)?;
+    let arms: Vec<&String> = view
+        .arms
+        .iter()
+        .filter(|arm| view.turns.iter().any(|turn| turn.arm == **arm && turn.iteration > 1))
+        .collect();
+    let turn = |arm: &str, iteration: u32| match iteration {
+        0 => Turn { arm: BASELINE.to_owned(), iteration },
+        _ => Turn { arm: arm.to_owned(), iteration },
+    };
+    let mut blocks = vec![Block::Text("Iteration 0 is ntp. Means over seeds.".to_owned())];
+    for (task, metric, name) in view.headlines() {
+        let unit = Unit::of(&task, &metric);
+        let headings = ["arm".to_owned(), "after".to_owned()].into_iter();
+        let mut table = Table::new(headings.chain((0..=most).map(|n| format!("iteration {n}"))));
+        let mut charts = Vec::new();
+        for point in &view.points {
+            let mut series = Vec::new();
+            for arm in &arms {
+                let found = (0..=most)
+                    .map(|n| view.find(&turn(arm, n), point, (&task, &metric)).map(|f| f.mean.mean));
+                let found: Vec<Option<f64>> = found.collect();
+                let cells = found.iter().map(|mean| mean.map_or("-".to_owned(), |mean| unit.plain(mean)));
+                table.row([(*arm).clone(), point.clone()].into_iter().chain(cells));
+                let scale = if unit == Unit::Share { 100.0 } else { 1.0 };
+                let points =
+                    found.iter().enumerate().filter_map(|(n, mean)| Some((n as f64, (*mean)? * scale, None)));
+                series.push(Series {
+                    name: (*arm).clone(),
+                    place: view.place(arm),
+                    points: points.collect(),
+                });
+            }
+            let caption = format!("{name} after {point}");
+            charts.push(Chart::Lines(Lines { caption, x: "iteration".to_owned(), series }));
+        }
+        blocks.push(Block::Heading(name));
+        blocks.push(Block::Table(table));
+        blocks.push(Block::Charts(charts));
+    }
+    (blocks.len() > 1).then(|| Section {
+        id: "iterations",
+        title: "Iteration by iteration".to_owned(),
+        blocks,
+    })
+}

@@ -1,0 +1,273 @@
+//! The sections of a report, each left out where there is nothing to say.
+
+mod costs;
+mod curves;
+mod figures;
+mod ran;
+mod weights;
+
+use crate::document::{Block, Document, Section, Table};
+use crate::input::{BASELINE, Comparison, Interval, Kind, Run};
+use crate::numbers::Unit;
+use remit_eval::metrics::{Bootstrap, paired};
+use std::collections::BTreeMap;
+
+/// What intervals are meant to hold the true value with.
+const CONFIDENCE: f64 = 0.95;
+
+/// What a report has beside what the files say.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Whether what a clock said is left out.
+    pub no_times: bool,
+    /// Tokens weighted most and least, an arm each.
+    pub excerpts: Vec<Excerpts>,
+}
+
+/// The tokens that an arm weights most and least.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Excerpts {
+    /// The arm.
+    pub arm: String,
+    /// Highest weights first.
+    pub most: Vec<Excerpt>,
+    /// Lowest weights first.
+    pub least: Vec<Excerpt>,
+    /// Why there are none, where that is so.
+    pub skipped: Option<String>,
+}
+
+/// A token in its context.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Excerpt {
+    /// The text in front of it.
+    pub before: String,
+    /// The token.
+    pub token: String,
+    /// The text behind it.
+    pub after: String,
+    /// Its weight.
+    pub weight: f64,
+}
+
+/// Makes a report of a run directory.
+pub fn report(run: &Run, options: &Options) -> Document {
+    let view = View::new(run);
+    let sections = [
+        ran::section(&view),
+        figures::tasks(&view),
+        curves::section(&view),
+        figures::gains(&view),
+        figures::iterations(&view),
+        weights::section(&view),
+        weights::excerpts(&options.excerpts),
+        dynamics(),
+        health(run),
+        costs::section(run, options.no_times),
+        costs::reproduce(run),
+    ];
+    let title = if run.kind == Kind::Single { "A run" } else { "A flywheel" };
+    Document { title: title.to_owned(), sections: sections.into_iter().flatten().collect() }
+}
+
+/// Where a section on the dynamics of training goes.
+fn dynamics() -> Option<Section> {
+    None
+}
+
+/// An arm's turn; iteration 0 is the baseline's.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    arm: String,
+    iteration: u32,
+}
+
+/// A run with what several sections need.
+struct View<'a> {
+    run: &'a Run,
+    /// The baseline first, arms in the order of the recipe.
+    turns: Vec<Turn>,
+    arms: Vec<String>,
+    points: Vec<String>,
+    comparison: Vec<Comparison>,
+}
+
+impl<'a> View<'a> {
+    fn new(run: &'a Run) -> View<'a> {
+        let mut arms: Vec<String> = vec![BASELINE.to_owned()];
+        let recipe = run.recipe.as_ref().and_then(|recipe| recipe.get("flywheel"));
+        let named = recipe.and_then(|table| table.get("arms")?.as_array()).into_iter().flatten();
+        arms.extend(named.filter_map(|arm| Some(arm.get("name")?.as_str()?.to_owned())));
+        let mut turns = Vec::new();
+        for owner in run.wheel.nodes.iter().flat_map(|node| &node.owners) {
+            if !arms.contains(&owner.arm) {
+                arms.push(owner.arm.clone());
+            }
+            let turn = Turn { arm: owner.arm.clone(), iteration: owner.iteration };
+            if !turns.contains(&turn) {
+                turns.push(turn);
+            }
+        }
+        arms.retain(|arm| turns.iter().any(|turn| turn.arm == *arm));
+        turns.sort_by_key(|turn| (turn.iteration, arms.iter().position(|arm| *arm == turn.arm)));
+        let comparison = with_members(run);
+        let points = ["midtrain", "sft", "dpo", "rl"].map(str::to_owned);
+        let is_there = |point: &String| comparison.iter().any(|found| found.point == *point);
+        let points = points.into_iter().filter(is_there).collect();
+        View { run, turns, arms, points, comparison }
+    }
+
+    fn place(&self, arm: &str) -> usize {
+        let others: Vec<&String> = self.arms.iter().filter(|arm| *arm != BASELINE).collect();
+        match others.iter().position(|other| *other == arm) {
+            Some(index) => index + 1,
+            None => 0,
+        }
+    }
+
+    fn name(&self, turn: &Turn) -> String {
+        let is_alone = self.turns.iter().filter(|other| other.arm == turn.arm).count() == 1;
+        match turn.iteration {
+            0 => turn.arm.clone(),
+            _ if is_alone => turn.arm.clone(),
+            iteration => format!("{}, iteration {iteration}", turn.arm),
+        }
+    }
+
+    fn find(&self, turn: &Turn, point: &str, (task, metric): (&str, &str)) -> Option<&Comparison> {
+        self.comparison.iter().find(|found| {
+            (
+                found.arm.as_str(),
+                found.iteration,
+                found.point.as_str(),
+                found.task.as_str(),
+                found.metric.as_str(),
+            ) == (turn.arm.as_str(), turn.iteration, point, task, metric)
+        })
+    }
+
+    /// The figures that stand for all: held-out loss of `solutions`, or else of the first store, and mean accuracy.
+    fn headlines(&self) -> Vec<(String, String, String)> {
+        let stores: Vec<&Comparison> =
+            self.comparison.iter().filter(|found| found.task == "held-out").collect();
+        let store = stores.iter().find(|found| found.metric == "solutions").or(stores.first());
+        let loss = store.map(|found| {
+            let name = format!("held-out loss of {}", found.metric);
+            ("held-out".to_owned(), found.metric.clone(), name)
+        });
+        // The group comes before its members.
+        let accuracy = self.comparison.iter().find(|found| found.metric.starts_with("exact_match,"));
+        let accuracy = accuracy
+            .map(|found| (found.task.clone(), found.metric.clone(), format!("accuracy on {}", found.task)));
+        loss.into_iter().chain(accuracy).collect()
+    }
+
+    fn num_seeds(&self) -> usize {
+        let mut seeds: Vec<u64> =
+            self.run.wheel.nodes.iter().flat_map(|node| &node.owners).map(|o| o.seed).collect();
+        seeds.sort_unstable();
+        seeds.dedup();
+        seeds.len()
+    }
+}
+
+/// The comparison, and the same of the members of groups, which only the evaluations have.
+fn with_members(run: &Run) -> Vec<Comparison> {
+    let mut all = run.wheel.comparison.clone();
+    type Key = (String, String, String);
+    let mut found: BTreeMap<(String, u32), BTreeMap<Key, BTreeMap<u64, f64>>> = BTreeMap::new();
+    for figure in &run.wheel.figures {
+        let Some(results) = run.results.get(&figure.node).filter(|_| figure.task != "held-out") else {
+            continue;
+        };
+        let of = found.entry((figure.owner.arm.clone(), figure.owner.iteration)).or_default();
+        for (task, entries) in results {
+            for (metric, value) in entries {
+                let Some(value) = value.as_f64().filter(|_| !metric.contains("_stderr,")) else { continue };
+                let key = (figure.point.clone(), task.clone(), metric.clone());
+                of.entry(key).or_default().insert(figure.owner.seed, value);
+            }
+        }
+    }
+    let baseline = found.get(&(BASELINE.to_owned(), 0)).cloned().unwrap_or_default();
+    for ((arm, iteration), figures) in found {
+        for ((point, task, metric), ours) in figures {
+            let is_known = all.iter().any(|known| {
+                (&known.arm, known.iteration, &known.point, &known.task, &known.metric)
+                    == (&arm, iteration, &point, &task, &metric)
+            });
+            if is_known {
+                continue;
+            }
+            let theirs = baseline.get(&(point.clone(), task.clone(), metric.clone()));
+            let pairs = ours.iter().filter_map(|(seed, ours)| Some((*theirs?.get(seed)?, *ours)));
+            let (a, b): (Vec<f64>, Vec<f64>) = pairs.unzip();
+            let is_compared = arm != BASELINE && !a.is_empty();
+            let values: Vec<f64> = ours.into_values().collect();
+            let mean = remit_eval::metrics::Mean::of(&values);
+            all.push(Comparison {
+                arm: arm.clone(),
+                iteration,
+                point,
+                task,
+                metric,
+                mean: crate::input::Mean { mean: mean.mean, count: mean.count },
+                difference: is_compared.then(|| {
+                    // The bootstrap is not shown.
+                    let one = Bootstrap { resamples: 1, ..Bootstrap::default() };
+                    let paired = paired(&a, &b, CONFIDENCE, &one);
+                    let difference = paired.difference;
+                    crate::input::Difference {
+                        difference: crate::input::Mean { mean: difference.mean, count: difference.count },
+                        t_interval: paired.t_interval.map(|t| Interval { low: t.low, high: t.high }),
+                    }
+                }),
+            });
+        }
+    }
+    all
+}
+
+/// The mean of values and its interval by Student's distribution, where there are two.
+fn mean_interval(values: &[f64]) -> (f64, Option<Interval>) {
+    let nothing = vec![0.0; values.len()];
+    let one = Bootstrap { resamples: 1, ..Bootstrap::default() };
+    let found = paired(&nothing, values, CONFIDENCE, &one);
+    (found.difference.mean, found.t_interval.map(|t| Interval { low: t.low, high: t.high }))
+}
+
+/// What a difference is in a table: `+1.2 [-0.3, +2.7]`, or a dash.
+fn difference_of(found: Option<&Comparison>) -> String {
+    let Some((found, difference)) = found.and_then(|found| Some((found, found.difference?))) else {
+        return "-".to_owned();
+    };
+    Unit::of(&found.task, &found.metric).difference(difference.difference.mean, difference.t_interval)
+}
+
+fn health(run: &Run) -> Option<Section> {
+    if run.logs.is_empty() {
+        return None;
+    }
+    let mut table = Table::new(["run", "step", "rule", "value", "limit", "action"]);
+    for (name, log) in &run.logs {
+        for health in &log.health {
+            let [value, limit] = [&health.value, &health.limit].map(|value| match value.as_f64() {
+                Some(number) => format!("{number:.4}"),
+                None => value.to_string(),
+            });
+            table.row([
+                name.clone(),
+                health.step.to_string(),
+                health.rule.clone(),
+                value,
+                limit,
+                health.action.clone(),
+            ]);
+        }
+    }
+    let block = match table.rows.is_empty() {
+        true => Block::Text("No rule was broken.".to_owned()),
+        false => Block::Table(table),
+    };
+    Some(Section { id: "health", title: "Health".to_owned(), blocks: vec![block] })
+}

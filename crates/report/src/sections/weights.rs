@@ -1,0 +1,79 @@
+//! Token weights: their statistics over time, and tokens in context.
+
+use super::curves::over_seeds;
+use super::{Excerpt, Excerpts, View};
+use crate::chart::{Chart, Lines, Series};
+use crate::document::{Block, Section, Table};
+use crate::input::{Kind, Log, WEIGHT_FIGURES};
+
+/// Points of a chart: steps between are averaged.
+const MOST_POINTS: usize = 60;
+
+pub(super) fn section(view: &View<'_>) -> Option<Section> {
+    let mut runs: Vec<(String, usize, Vec<&Log>)> = Vec::new();
+    if view.run.kind == Kind::Single {
+        runs.extend(view.run.logs.values().map(|log| ("this run".to_owned(), 1, vec![log])));
+    }
+    for (index, turn) in view.turns.iter().enumerate() {
+        let found = view.run.midtrainings(&turn.arm, turn.iteration);
+        let place = if view.run.kind == Kind::Nodes { index + 1 } else { view.place(&turn.arm) };
+        runs.push((view.name(turn), place, found.into_iter().map(|(_, _, log)| log).collect()));
+    }
+    runs.retain(|(_, _, logs)| logs.iter().any(|log| !log.weights.is_empty()));
+    if runs.is_empty() {
+        return None;
+    }
+    let mut charts = Vec::new();
+    let mut table = Table::new(["arm", "figure", "first tenth", "last tenth"]);
+    for (key, name) in WEIGHT_FIGURES {
+        let mut series = Vec::new();
+        for (arm, place, logs) in &runs {
+            let curves: Vec<Vec<(f64, f64)>> = logs.iter().map(|log| values(log, key)).collect();
+            let mut points = over_seeds(&curves);
+            if points.is_empty() {
+                continue;
+            }
+            let mean = |part: &[(f64, f64, Option<(f64, f64)>)]| {
+                part.iter().map(|point| point.1).sum::<f64>() / part.len() as f64
+            };
+            let tenth = points.len().div_ceil(10);
+            let ends = [mean(&points[..tenth]), mean(&points[points.len() - tenth..])];
+            let [first, last] = ends.map(|value| format!("{value:.4}"));
+            table.row([arm.clone(), name.to_owned(), first, last]);
+            let size = points.len().div_ceil(MOST_POINTS);
+            points = points.chunks(size).map(|part| (part[part.len() / 2].0, mean(part), None)).collect();
+            series.push(Series { name: arm.clone(), place: *place, points });
+        }
+        if !series.is_empty() {
+            charts.push(Chart::Lines(Lines { caption: name.to_owned(), x: "tokens".to_owned(), series }));
+        }
+    }
+    let text = "Of each step's batch, means over seeds.".to_owned();
+    let blocks = vec![Block::Text(text), Block::Charts(charts), Block::Table(table)];
+    Some(Section { id: "weights", title: "Weights over time".to_owned(), blocks })
+}
+
+fn values(log: &Log, key: &str) -> Vec<(f64, f64)> {
+    log.weights.iter().filter_map(|(tokens, figures)| Some((*tokens, *figures.get(key)?))).collect()
+}
+
+pub(super) fn excerpts(all: &[Excerpts]) -> Option<Section> {
+    let mut blocks = Vec::new();
+    for of in all {
+        blocks.push(Block::Heading(of.arm.clone()));
+        blocks.extend(of.skipped.clone().map(Block::Text));
+        for (heading, list) in [("Most", &of.most), ("Least", &of.least)] {
+            if !list.is_empty() {
+                blocks.push(Block::Text(format!("{heading}:")));
+                blocks.push(Block::Excerpts(list.iter().map(shown).collect()));
+            }
+        }
+    }
+    let title = "Tokens weighted most and least".to_owned();
+    (!blocks.is_empty()).then(|| Section { id: "tokens", title, blocks })
+}
+
+fn shown(excerpt: &Excerpt) -> [String; 4] {
+    let Excerpt { before, token, after, weight } = excerpt;
+    [before.clone(), token.clone(), after.clone(), format!("{weight:.4}")]
+}
