@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The tables a recipe may have, in the order of the pipeline.
-pub const SECTIONS: [&str; 12] = [
+pub const SECTIONS: [&str; 13] = [
     "quickstart",
     "flywheel",
     "tokenizer",
@@ -28,6 +28,7 @@ pub const SECTIONS: [&str; 12] = [
     "dpo",
     "rl",
     "eval",
+    "dynamics",
     "weights",
 ];
 
@@ -102,6 +103,8 @@ enum Verb {
     Eval(commands::eval::Arguments),
     /// Evaluations side by side: paired differences, and which can be told from none
     Compare(commands::compare::Arguments),
+    /// Every checkpoint of a run beside a frozen reference: gap, divergences, agreement, entropy
+    Dynamics(commands::dynamics::Arguments),
     /// Continue a prompt
     Generate(commands::generate::Arguments),
 }
@@ -171,6 +174,7 @@ impl Verb {
             Verb::Inspect(arguments) => commands::inspect::run(arguments, shared),
             Verb::Eval(arguments) => commands::eval::run(arguments, shared),
             Verb::Compare(arguments) => commands::compare::run(arguments, shared),
+            Verb::Dynamics(arguments) => commands::dynamics::run(arguments, shared),
             Verb::Generate(arguments) => commands::generate::run(arguments, shared),
         }
     }
