@@ -86,18 +86,23 @@ fn the_same_again() {
 
 #[test]
 fn tasks_of_every_checkpoint() {
-    let home = home();
-    let checkpoint = home.checkpoint("remit");
-    let checkpoint = checkpoint.strip_prefix(home.path()).unwrap().display().to_string();
-    let found = home.json(&format!(
-        "dynamics {checkpoint} --reference reference --tasks micro10_list --problems 2 --samples 2 --k 1,2 --out t.json \
-         --dynamics.eval.max_new_tokens=4 --dynamics.eval.nll=false --quiet --json"
-    ));
+    let home = Home::prepared();
+    home.ok(
+        "pretrain --config recipe.toml --run long --pretrain.model.max_position_embeddings=512 --pretrain.steps=2 --quiet",
+    );
+    let found = home.json(
+        "dynamics long --reference long --tasks micro10_list --problems 2 --samples 2 --k 1,2 \
+         --dynamics.eval.max_new_tokens=4 --dynamics.eval.nll=false --quiet --json",
+    );
     let scores = &found["points"][0]["tasks"]["micro10_list"];
     for metric in ["exact_match,none", "pass@1,none", "pass@2,none"] {
         assert!((0.0..=1.0).contains(&number(&scores[metric]["mean"])), "{found}");
     }
-    assert_eq!(found["points"][0]["step"], 12);
+    assert_eq!(found["points"][0]["step"], 2, "it began from no checkpoint");
+    let table = home
+        .ok("dynamics long --reference long --tasks micro10_list --problems 2 --samples 2 --k 1,2 \
+                         --dynamics.eval.max_new_tokens=4 --dynamics.eval.nll=false --quiet");
+    assert!(table.contains("micro10_list  long     2  pass@2"), "{table}");
 }
 
 #[test]

@@ -71,10 +71,10 @@ impl Plan {
         let reference = locate(&settings.reference)?
             .ok_or_else(|| Error::NoCheckpoint { path: settings.reference.clone() })?;
         let model = Model::open(&reference)?;
-        model.check_window(settings.window)?;
         let mut stores = BTreeMap::new();
         for (name, path) in &settings.stores {
             let store = TokenStore::open(path)?;
+            model.check_window(settings.window)?;
             check_store(&model, &store)?;
             stores.insert(name.clone(), cut(&store, &settings)?);
         }
@@ -88,7 +88,9 @@ impl Plan {
             for place in places(run, settings.start)? {
                 let learner = Model::open(&place.checkpoint)?;
                 check_learner(&model, &learner)?;
-                learner.check_window(settings.window)?;
+                if !stores.is_empty() {
+                    learner.check_window(settings.window)?;
+                }
                 points.push(Planned::new(place, &settings, &reference_hash, &stores)?);
             }
         }
