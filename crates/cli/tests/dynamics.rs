@@ -155,6 +155,20 @@ fn what_cannot_be_measured() {
         "choose another output with `--out`, or remove the file",
     );
 
+    let done = home.remit("dynamics remit --reference reference --store tokens/heldout");
+    assert_eq!(done.code, Some(2), "{}", done.stderr);
+    assert!(done.stderr.contains("hint: for example `--store text=tokens/heldout`"), "{}", done.stderr);
+    std::fs::rename(home.at("pretrain"), home.at("moved")).unwrap();
+    check(
+        &format!("remit {reference} --windows 1"),
+        "run `remit` began from `pretrain`, where there is no checkpoint",
+        "paths are relative to the current directory; leave the start out with `--dynamics.start=false`",
+    );
+    home.ok(&format!(
+        "dynamics remit {reference} --windows 1 --dynamics.start=false --out without.json --quiet"
+    ));
+    std::fs::rename(home.at("moved"), home.at("pretrain")).unwrap();
+
     // Another tokenizer, of another size.
     home.ok("train-tokenizer words.txt --out small.json --vocab-size 280 --quiet");
     home.ok("prepare words.txt --tokenizer small.json --out small --quiet");
