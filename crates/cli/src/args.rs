@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The tables a recipe may have, in the order of the pipeline.
-pub const SECTIONS: [&str; 11] = [
+pub const SECTIONS: [&str; 12] = [
     "flywheel",
     "tokenizer",
     "prepare",
@@ -27,6 +27,7 @@ pub const SECTIONS: [&str; 11] = [
     "dpo",
     "rl",
     "eval",
+    "dynamics",
     "weights",
 ];
 
@@ -100,6 +101,8 @@ enum Verb {
     Eval(commands::eval::Arguments),
     /// Evaluations side by side: paired differences, and which can be told from none
     Compare(commands::compare::Arguments),
+    /// Every checkpoint of a run beside a frozen reference: gap, divergences, agreement, entropy
+    Dynamics(commands::dynamics::Arguments),
     /// Continue a prompt
     Generate(commands::generate::Arguments),
 }
@@ -158,6 +161,7 @@ impl Verb {
             Verb::Inspect(arguments) => commands::inspect::run(arguments, shared),
             Verb::Eval(arguments) => commands::eval::run(arguments, shared),
             Verb::Compare(arguments) => commands::compare::run(arguments, shared),
+            Verb::Dynamics(arguments) => commands::dynamics::run(arguments, shared),
             Verb::Generate(arguments) => commands::generate::run(arguments, shared),
         }
     }

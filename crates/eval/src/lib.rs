@@ -4,12 +4,14 @@
 //! evaluation, put to a model: greedy continuations, samples, log-probabilities of the reference solutions; [`Plan`],
 //! a suite and the checkpoint it is put to; [`evaluate`], which does it; [`Results`], the figures, in the shape of
 //! lm-evaluation-harness's `results.json`, written beside a log of every answer; [`metrics`], pass@k, means with their
-//! standard errors, paired differences with intervals: pure functions; [`compare`], evaluations side by side.
+//! standard errors, paired differences with intervals: pure functions; [`compare`], evaluations side by side;
+//! [`dynamics`], a run's checkpoints beside a frozen reference.
 //!
 //! Not here: gradients, rewards, where a run keeps its checkpoints.
 
 mod answers;
 pub mod compare;
+pub mod dynamics;
 mod error;
 #[cfg(test)]
 mod examples;

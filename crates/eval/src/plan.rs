@@ -10,7 +10,7 @@ use remit_store::hash::hash_checkpoint;
 use serde_json::{Map, Value, json};
 
 use crate::results::{RESULTS, Results, read_results, samples, task_hashes};
-use crate::suite::{Observer, Suite};
+use crate::suite::{Answers, Observer, Suite};
 use crate::{Error, Settings};
 
 /// An evaluation, ready to begin.
@@ -68,6 +68,25 @@ impl Plan {
             (Some(run), Some(name)) => run.join("eval").join(name).join(tasks),
             _ => self.checkpoint.join("eval").join(tasks),
         }
+    }
+
+    /// Puts the questions to the checkpoint and writes nothing.
+    ///
+    /// # Errors
+    /// Those of [`Suite::ask`], and a checkpoint that cannot be read.
+    pub fn ask(&self, observer: &mut dyn Observer) -> Result<Results, Error> {
+        let mut decoder = Decoder::frozen(&self.checkpoint)?;
+        Ok(self.results(&self.suite.ask(&mut decoder, &self.tokenizer, observer)?))
+    }
+
+    /// The hash of the checkpoint's tokenizer.
+    pub fn tokenizer_hash(&self) -> &str {
+        self.tokenizer.hash()
+    }
+
+    /// Of answers, the figures and what they are of.
+    fn results(&self, answers: &[Vec<Answers>]) -> Results {
+        Results { config: self.config(), ..self.suite.results(answers) }
     }
 
     /// Settings, model and what follows from them.
@@ -160,8 +179,7 @@ pub fn evaluate(plan: &Plan, observer: &mut dyn Observer) -> Result<Evaluation, 
     let started = Instant::now();
     let mut decoder = Decoder::frozen(&plan.checkpoint)?;
     let answers = plan.suite.ask(&mut decoder, &plan.tokenizer, observer)?;
-    let mut results = plan.suite.results(&answers);
-    results.config = plan.config();
+    let mut results = plan.results(&answers);
     results.date = date;
     results.total_evaluation_time_seconds = format!("{:.3}", started.elapsed().as_secs_f64());
     for (task, answers) in plan.suite.tasks.iter().zip(&answers) {

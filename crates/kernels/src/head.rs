@@ -189,6 +189,36 @@ impl Head {
         results
     }
 
+    /// What `measure(row, own, other)` makes of each row's logits and those of another model with the same vocabulary,
+    /// `[V]` each. It is called from many threads; what it returns comes back in the order of the rows.
+    ///
+    /// Logits of both exist for as many rows as fit in cache.
+    ///
+    /// # Panics
+    /// When the vocabularies differ in size.
+    pub fn compare<S: Send>(
+        &self,
+        hidden: &[f32],
+        w: &[f32],
+        (other, other_hidden, other_w): (&Head, &[f32], &[f32]),
+        measure: impl Fn(usize, &[f32], &[f32]) -> S + Sync,
+        scratch: &mut Scratch,
+        other_scratch: &mut Scratch,
+    ) -> Vec<S> {
+        let Head { width, vocab, .. } = *self;
+        assert_eq!(vocab, other.vocab, "one vocabulary");
+        let num_rows = hidden.len() / width;
+        let mut results = Vec::with_capacity(num_rows);
+        for (first, rows) in self.chunks(num_rows, 1) {
+            let own = &*self.logits(&hidden[first * width..][..rows * width], w, rows, scratch);
+            let others = &other_hidden[first * other.width..][..rows * other.width];
+            let others = &*other.logits(others, other_w, rows, other_scratch);
+            let each = own.par_chunks(vocab).zip(others.par_chunks(vocab)).enumerate();
+            results.par_extend(each.map(|(index, (own, other))| measure(first + index, own, other)));
+        }
+        results
+    }
+
     /// The gradients that belong to `derivatives`, from logits made once more.
     #[allow(clippy::too_many_arguments, reason = "inputs, what forward gave, derivatives, results")]
     pub fn backward(

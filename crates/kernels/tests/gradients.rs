@@ -587,3 +587,35 @@ proptest! {
         check("output", &y, &plain_attention(&a, &wide(&qkv), Some(&starts)), 5e-6);
     }
 }
+
+/// More rows than are made at a time, of models of two widths: each row meets its own logits of both.
+#[test]
+fn rows_of_two_models_meet() {
+    const ROWS: usize = 67;
+    const VOCAB: usize = 70_000;
+    let head = |width| Head { width, vocab: VOCAB, precision: Precision::F32 };
+    let (own, other) = (head(3), head(5));
+    let inputs = |head: Head, seed| (noise(ROWS * head.width, seed), noise(VOCAB * head.width, seed + 1));
+    let ((hidden, w), (other_hidden, other_w)) = (inputs(own, 1), inputs(other, 3));
+    let columns = [0, 1, VOCAB - 1];
+    let rows = own.compare(
+        &hidden,
+        &w,
+        (&other, &other_hidden, &other_w),
+        |row, own, other| (row, columns.map(|v| own[v]), columns.map(|v| other[v])),
+        &mut Scratch::default(),
+        &mut Scratch::default(),
+    );
+    assert_eq!(rows.len(), ROWS);
+    let logits = |hidden: &[f32], w: &[f32], width: usize, row: usize| {
+        columns.map(|v| {
+            let pairs = hidden[row * width..][..width].iter().zip(&w[v * width..][..width]);
+            pairs.map(|(h, w)| f64::from(*h) * f64::from(*w)).sum::<f64>()
+        })
+    };
+    for (index, (row, found, others)) in rows.into_iter().enumerate() {
+        assert_eq!(row, index);
+        check("own", &found, &logits(&hidden, &w, 3, row), 1e-5);
+        check("other", &others, &logits(&other_hidden, &other_w, 5, row), 1e-5);
+    }
+}

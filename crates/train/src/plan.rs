@@ -9,7 +9,7 @@ use remit_batch::Window;
 use remit_corpus::examples::{Encoder, Examples, Packed, Rows};
 use remit_corpus::{Order, SourceSummary, TokenStore, Tokenizer, Windows};
 use remit_model::{Architecture, Decoder, Frozen, Keep, Workspace};
-use remit_store::checkpoint::checkpoints_of;
+use remit_store::checkpoint::locate;
 use remit_store::hash::{hash_bytes, hash_checkpoint};
 use remit_store::scores::{ScoreKey, ScoreStore};
 use std::collections::BTreeMap;
@@ -280,16 +280,7 @@ impl Plan {
 
 /// The checkpoint that `path` means: itself, or the latest of the run it is.
 pub fn locate_checkpoint(path: &Path) -> Result<PathBuf, Error> {
-    if path.join("config.json").is_file() {
-        return Ok(path.to_owned());
-    }
-    match checkpoints_of(path)?.pop() {
-        Some(checkpoint) => {
-            checkpoint.verify()?;
-            Ok(checkpoint.path().to_owned())
-        }
-        None => Err(Error::NoCheckpoint { path: path.to_owned() }),
-    }
+    locate(path)?.ok_or_else(|| Error::NoCheckpoint { path: path.to_owned() })
 }
 
 /// The switches of a checkpoint whose files are whole as far as their headers say and hold what the switches need, so

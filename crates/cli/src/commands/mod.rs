@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod dpo;
+pub mod dynamics;
 pub mod eval;
 pub mod flywheel;
 pub mod generate;
@@ -28,6 +29,7 @@ crate::hints!(
     remit_corpus::generate::Error,
     remit_eval::Error,
     remit_eval::compare::Error,
+    remit_eval::dynamics::Error,
     remit_flywheel::Error,
     remit_model::Error,
     remit_objective::Error,
@@ -131,6 +133,7 @@ mod tests {
                     "rl" => check::<remit_rl::Settings>(&recipe, section),
                     "score" => check::<remit_train::ScoreSettings>(&recipe, section),
                     "eval" => check::<remit_eval::Settings>(&recipe, section),
+                    "dynamics" => check::<remit_eval::dynamics::Settings>(&recipe, section),
                     "weights" => check::<remit_objective::Weighting>(&recipe, section),
                     other => panic!("no settings are known for `[{other}]`"),
                 }

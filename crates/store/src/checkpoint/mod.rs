@@ -13,4 +13,4 @@ mod run;
 
 pub(crate) use integrity::CHECKPOINT;
 pub use integrity::verify_directory;
-pub use run::{Checkpoint, Keep, RunDirectory, checkpoints_of};
+pub use run::{Checkpoint, Keep, RunDirectory, checkpoints_of, locate};

@@ -135,6 +135,20 @@ pub fn checkpoints_of(run: &Path) -> Result<Vec<Checkpoint>, Error> {
     Ok(checkpoints)
 }
 
+/// The checkpoint that `path` means: itself where it has a `config.json`, or the latest of the run there, verified. `None`
+/// where it is neither.
+///
+/// # Errors
+/// [`Error::Io`], and a latest checkpoint that is damaged.
+pub fn locate(path: &Path) -> Result<Option<PathBuf>, Error> {
+    if path.join("config.json").is_file() {
+        return Ok(Some(path.to_owned()));
+    }
+    let Some(checkpoint) = checkpoints_of(path)?.pop() else { return Ok(None) };
+    checkpoint.verify()?;
+    Ok(Some(checkpoint.path))
+}
+
 impl Checkpoint {
     /// The number of optimizer steps it comes after.
     pub fn step(&self) -> u64 {
