@@ -10,6 +10,11 @@ const RIGHT: f64 = 14.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 40.0;
 
+/// `x`, `y`, and the ends of the interval of `y`.
+pub(crate) type Point = (f64, f64, Option<(f64, f64)>);
+/// Name, place, difference, interval.
+pub(crate) type Whisker = (String, usize, f64, Option<(f64, f64)>);
+
 /// A figure of the page.
 #[derive(Clone, Debug)]
 pub(crate) enum Chart {
@@ -31,7 +36,7 @@ pub(crate) struct Series {
     /// Its place among the arms, 0 for the baseline: decides the colour.
     pub place: usize,
     /// `x`, `y`, and the ends of the interval of `y`.
-    pub points: Vec<(f64, f64, Option<(f64, f64)>)>,
+    pub points: Vec<Point>,
 }
 
 /// Differences from nothing, one a row.
@@ -40,7 +45,7 @@ pub(crate) struct Whiskers {
     pub caption: String,
     pub x: String,
     /// Name, place, difference, interval.
-    pub rows: Vec<(String, usize, f64, Option<(f64, f64)>)>,
+    pub rows: Vec<Whisker>,
 }
 
 impl Chart {
@@ -116,7 +121,7 @@ impl Lines {
     fn to_html(&self) -> String {
         let all = || self.series.iter().flat_map(|series| &series.points);
         let x = Scale::new(all().map(|point| point.0), LEFT, WIDTH - RIGHT);
-        let ends = |point: &(f64, f64, Option<(f64, f64)>)| {
+        let ends = |point: &Point| {
             let (low, high) = point.2.unwrap_or((point.1, point.1));
             [point.1, low, high]
         };
@@ -178,7 +183,7 @@ impl Whiskers {
         const ROW: f64 = 24.0;
         const NAMES: f64 = 170.0;
         let height = TOP + ROW * self.rows.len() as f64 + BOTTOM;
-        let ends = |row: &(String, usize, f64, Option<(f64, f64)>)| {
+        let ends = |row: &Whisker| {
             let (low, high) = row.3.unwrap_or((row.2, row.2));
             [0.0, row.2, low, high]
         };

@@ -1,7 +1,7 @@
 //! Held-out losses of mid-training, and how soon an arm is where the baseline ends.
 
 use super::{Turn, View, mean_interval};
-use crate::chart::{Chart, Lines, Series};
+use crate::chart::{Chart, Lines, Point, Series};
 use crate::document::{Block, Section, Table};
 use crate::input::{BASELINE, Kind, Log};
 use std::collections::BTreeSet;
@@ -53,13 +53,10 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
         });
         finals.row([view.name(turn), runs.len().to_string()].into_iter().chain(cells));
     }
-    if is_single {
-        if let Some(log) = view.run.logs.values().next() {
-            let last = |store: &String| {
-                log.losses(store).last().map_or("-".to_owned(), |last| format!("{:.4}", last.1))
-            };
-            finals.row(["run".to_owned(), "1".to_owned()].into_iter().chain(stores.iter().map(last)));
-        }
+    if is_single && let Some(log) = view.run.logs.values().next() {
+        let last =
+            |store: &String| log.losses(store).last().map_or("-".to_owned(), |last| format!("{:.4}", last.1));
+        finals.row(["run".to_owned(), "1".to_owned()].into_iter().chain(stores.iter().map(last)));
     }
     blocks.push(Block::Table(finals));
     let reached = reached(view, &stores);
@@ -97,7 +94,7 @@ fn lines(view: &View<'_>, store: &str, iteration: u32) -> Vec<Series> {
 }
 
 /// The mean curve where all seeds have a value, with its interval.
-pub(super) fn over_seeds(curves: &[Vec<(f64, f64)>]) -> Vec<(f64, f64, Option<(f64, f64)>)> {
+pub(super) fn over_seeds(curves: &[Vec<(f64, f64)>]) -> Vec<Point> {
     let Some(first) = curves.first() else { return Vec::new() };
     let at = |x: f64| -> Option<Vec<f64>> {
         curves.iter().map(|curve| curve.iter().find(|point| point.0 == x).map(|point| point.1)).collect()

@@ -56,7 +56,9 @@ fn wheel(view: &View<'_>) -> Vec<Block> {
         };
         table.row([arm.clone(), objective, reference.to_owned(), turns.to_string()]);
     }
-    blocks.push(Block::Table(table));
+    if !table.rows.is_empty() {
+        blocks.push(Block::Table(table));
+    }
     let mut settings = Table::new(["setting", "value"]);
     for path in [
         &["flywheel", "seeds"][..],

@@ -2,7 +2,7 @@
 
 use super::curves::over_seeds;
 use super::{Excerpt, Excerpts, View};
-use crate::chart::{Chart, Lines, Series};
+use crate::chart::{Chart, Lines, Point, Series};
 use crate::document::{Block, Section, Table};
 use crate::input::{Kind, Log, WEIGHT_FIGURES};
 
@@ -33,9 +33,7 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
             if points.is_empty() {
                 continue;
             }
-            let mean = |part: &[(f64, f64, Option<(f64, f64)>)]| {
-                part.iter().map(|point| point.1).sum::<f64>() / part.len() as f64
-            };
+            let mean = |part: &[Point]| part.iter().map(|point| point.1).sum::<f64>() / part.len() as f64;
             let tenth = points.len().div_ceil(10);
             let ends = [mean(&points[..tenth]), mean(&points[points.len() - tenth..])];
             let [first, last] = ends.map(|value| format!("{value:.4}"));
@@ -70,7 +68,7 @@ pub(super) fn excerpts(all: &[Excerpts]) -> Option<Section> {
         }
     }
     let title = "Tokens weighted most and least".to_owned();
-    (!blocks.is_empty()).then(|| Section { id: "tokens", title, blocks })
+    (!blocks.is_empty()).then_some(Section { id: "tokens", title, blocks })
 }
 
 fn shown(excerpt: &Excerpt) -> [String; 4] {
