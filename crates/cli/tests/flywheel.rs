@@ -63,7 +63,8 @@ fn recipe() -> String {
         "stores = { text = \"@corpus/heldout\", tests = \"@tests\" }",
     );
     let eval = "\n[eval]\ntasks = [\"micro10_clock\"]\nmax_new_tokens = 4\n\n[eval.micro10]\nproblems = 2\n";
-    text + FLYWHEEL + eval
+    let dynamics = "\n[dynamics]\nwindow = 32\nwindows = 4\nstores = { text = \"@corpus/heldout\" }\n";
+    text + FLYWHEEL + eval + dynamics
 }
 
 fn home() -> Home {
@@ -196,7 +197,10 @@ fn equal_arms_are_equal_and_nothing_is_run_twice() {
         .collect();
     // Of ntp reinforcement learning and its evaluation; its model is the reference of everything behind it.
     assert_eq!(todo.iter().filter(|stage| *stage == "rl").count(), 3);
-    assert!(todo.iter().all(|stage| ["rl", "eval", "score", "midtrain", "sft"].contains(&stage.as_str())));
+    assert!(
+        todo.iter()
+            .all(|stage| ["rl", "eval", "dynamics", "score", "midtrain", "sft"].contains(&stage.as_str()))
+    );
     assert_eq!(todo.iter().filter(|stage| *stage == "midtrain").count(), 2);
     assert!(home.ok(&format!("{edited} --status")).contains("stale, of other settings"));
     let held = home.json(&format!("{edited} --dry-run --json"));

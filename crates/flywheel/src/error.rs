@@ -24,6 +24,9 @@ pub enum Error {
     /// Of evaluation.
     #[error(transparent)]
     Eval(#[from] remit_eval::Error),
+    /// [`remit_eval::dynamics::Error`].
+    #[error(transparent)]
+    Dynamics(#[from] remit_eval::dynamics::Error),
     /// Of an objective.
     #[error(transparent)]
     Objective(#[from] remit_objective::Error),
@@ -105,6 +108,7 @@ impl Error {
             Error::Train(error) => return error.hint(),
             Error::Rl(error) => return error.hint(),
             Error::Eval(error) => return error.hint(),
+            Error::Dynamics(error) => return error.hint(),
             Error::Objective(error) => return error.hint(),
             Error::Setting { .. } => "`docs/flywheel.md` has every setting of `[flywheel]`".into(),
             Error::MissingTable { .. } => {

@@ -8,6 +8,7 @@ use crate::recipe::Templates;
 use crate::settings::{After, Arm, BASELINE, Point, Reference};
 use crate::{Error, Generated, Recipe, files};
 use remit_corpus::{Prepare, Source, TrainTokenizer};
+use remit_eval::dynamics::DYNAMICS;
 use remit_objective::Objective;
 use remit_train::settings::{Checkpoints, HeldOut, ReferenceSettings};
 use remit_train::{ScoreSettings, locate_checkpoint};
@@ -40,6 +41,8 @@ pub enum Stage {
     Rl,
     /// Evaluates.
     Eval,
+    /// Puts the models of a turn beside the one that its pipeline ends with.
+    Dynamics,
 }
 
 impl Stage {
@@ -56,6 +59,7 @@ impl Stage {
             Stage::Dpo => "dpo",
             Stage::Rl => "rl",
             Stage::Eval => "eval",
+            Stage::Dynamics => "dynamics",
         }
     }
 
@@ -90,6 +94,8 @@ pub enum Work {
     Rl(Box<remit_rl::Settings>),
     /// The results go to the node's directory.
     Eval(Box<remit_eval::Settings>),
+    /// `dynamics.json` goes to the node's directory.
+    Dynamics(Box<remit_eval::dynamics::Settings>),
 }
 
 /// Whom a node is made for.
@@ -173,9 +179,16 @@ pub struct Chain {
     pub owner: Owner,
     /// Each point with the node of its model and the node of its evaluation.
     pub points: Vec<(Point, usize, Option<usize>)>,
+    /// The node of its dynamics.
+    pub dynamics: Option<usize>,
 }
 
 impl Chain {
+    /// The node of the model that it ends with.
+    fn last(&self) -> usize {
+        self.points.last().expect("mid-training at least").1
+    }
+
     fn node(&self, point: Point) -> usize {
         let found = self.points.iter().find(|(other, ..)| *other == point);
         found.expect("`Settings::validate` has checked the reference").1
@@ -221,7 +234,9 @@ impl Graph {
         let settings = &recipe.flywheel;
         for &seed in &settings.seeds {
             let owner = Owner { arm: BASELINE.into(), iteration: 0, seed };
-            chains.push(builder.chain(&Arm::baseline(), owner, None)?);
+            let mut chain = builder.chain(&Arm::baseline(), owner, None)?;
+            chain.dynamics = builder.dynamics(&chain, chain.last())?;
+            chains.push(chain);
         }
         for arm in &settings.arms {
             for &seed in &settings.seeds {
@@ -230,9 +245,11 @@ impl Graph {
                     .find(|chain| chain.owner.arm == BASELINE && chain.owner.seed == seed)
                     .expect("every seed has a baseline")
                     .clone();
+                let reference = before.last();
                 for iteration in 1..=arm.turns(settings.iterations) {
                     let owner = Owner { arm: arm.name.clone(), iteration, seed };
                     before = builder.chain(arm, owner, Some(&before))?;
+                    before.dynamics = builder.dynamics(&before, reference)?;
                     chains.push(before.clone());
                 }
             }
@@ -304,6 +321,16 @@ const OF_DPO: [&str; 8] = [
 ];
 const OF_EVAL: [&str; 7] =
     ["model", "out", "overwrite", "batch_size", "paths", "shots.gsm8k.path", "shots.svamp.path"];
+const OF_DYNAMICS: [&str; 8] = [
+    "runs",
+    "reference",
+    "stores",
+    "out",
+    "eval.batch_size",
+    "eval.paths",
+    "eval.shots.gsm8k.path",
+    "eval.shots.svamp.path",
+];
 
 impl Builder<'_> {
     /// Adds a node, or finds the same one. `work` is given its directory.
@@ -449,11 +476,21 @@ impl Builder<'_> {
         Ok(self.add(Stage::Prepare, &settings, &left_out, inputs, |_| Work::Prepare(work)))
     }
 
+    fn held_out(&mut self, stage: &str, held_out: &mut HeldOut, inputs: &mut Inputs) -> Result<(), Error> {
+        self.stores(&format!("{stage}.held_out.stores"), "held_out", &mut held_out.stores, inputs)
+    }
+
     /// Fills in held-out stores: `@NAME` is a generated corpus on its own, `@corpus/heldout` what `[prepare]` keeps
     /// apart.
-    fn held_out(&mut self, stage: &str, held_out: &mut HeldOut, inputs: &mut Inputs) -> Result<(), Error> {
-        for (name, path) in &mut held_out.stores {
-            let key = format!("{stage}.held_out.stores.{name}");
+    fn stores(
+        &mut self,
+        key: &str,
+        role: &str,
+        stores: &mut BTreeMap<String, PathBuf>,
+        inputs: &mut Inputs,
+    ) -> Result<(), Error> {
+        for (name, path) in stores {
+            let key = format!("{key}.{name}");
             let corpus = self.corpus.expect("it is the first");
             let given = if path.as_os_str() == "@corpus/heldout" {
                 self.given(corpus, "store/heldout", "/heldout")
@@ -470,7 +507,7 @@ impl Builder<'_> {
                 Given { path: path.clone(), input: Input::Content(files::hash_store(path)?) }
             };
             *path = given.path;
-            inputs.insert(format!("held_out.{name}"), given.input);
+            inputs.insert(format!("{role}.{name}"), given.input);
         }
         Ok(())
     }
@@ -627,17 +664,7 @@ impl Builder<'_> {
         let mut inputs = Inputs::from([("model".to_owned(), model.input)]);
         settings.model = model.path;
         settings.overwrite = false;
-        let remit_eval::Settings { paths, shots, .. } = &settings;
-        let shots = [("shots.gsm8k", &shots.gsm8k), ("shots.svamp", &shots.svamp)];
-        let paths = [("paths.gsm8k", paths.gsm8k.as_ref()), ("paths.svamp", paths.svamp.as_ref())]
-            .into_iter()
-            .chain(shots.map(|(key, shots)| (key, shots.as_ref().map(|shots| &shots.path))));
-        for (key, path) in paths {
-            if let Some(path) = path {
-                let key = format!("eval.{key}");
-                inputs.insert(key.clone(), Input::Content(files::hash_files(&key, path)?));
-            }
-        }
+        questions("eval", &settings, &mut inputs)?;
         let identified = settings.clone();
         let index = self.add(Stage::Eval, &identified, &OF_EVAL, inputs, |directory| {
             settings.out = Some(directory.to_owned());
@@ -645,6 +672,38 @@ impl Builder<'_> {
         });
         self.nodes[index].subject = Some(point.name().into());
         self.nodes[index].owners.insert(owner.clone());
+        Ok(Some(index))
+    }
+
+    /// The models of a turn, and for the ordinary pipeline those of its pre-training, beside what the ordinary pipeline
+    /// ends with.
+    fn dynamics(&mut self, chain: &Chain, reference: usize) -> Result<Option<usize>, Error> {
+        let Some(mut settings) = self.recipe.dynamics.clone() else { return Ok(None) };
+        let reference = self.given(reference, "", "");
+        let mut inputs = Inputs::from([("reference".to_owned(), reference.input)]);
+        settings.reference = reference.path;
+        settings.start = false;
+        let pretrain = match &self.nodes[chain.points[0].1].inputs["from"] {
+            Input::Node(index, _) if chain.owner.iteration == 0 => Some(*index),
+            _ => None,
+        };
+        let models = pretrain.into_iter().chain(chain.points.iter().map(|(_, model, _)| *model));
+        for (at, model) in models.enumerate() {
+            let given = self.given(model, "", "");
+            settings.runs.push(given.path);
+            inputs.insert(format!("run.{at}"), given.input);
+        }
+        self.stores("dynamics.stores", "store", &mut settings.stores, &mut inputs)?;
+        settings.validate()?;
+        if let Some(eval) = &settings.eval {
+            questions("dynamics.eval", eval, &mut inputs)?;
+        }
+        let identified = settings.clone();
+        let index = self.add(Stage::Dynamics, &identified, &OF_DYNAMICS, inputs, |directory| {
+            settings.out = Some(directory.join(DYNAMICS));
+            Work::Dynamics(Box::new(settings))
+        });
+        self.nodes[index].owners.insert(chain.owner.clone());
         Ok(Some(index))
     }
 
@@ -684,7 +743,7 @@ impl Builder<'_> {
             self.nodes[model].owners.insert(owner.clone());
             points.push((after.point(), model, self.eval(after.point(), model, &owner)?));
         }
-        Ok(Chain { owner, points })
+        Ok(Chain { owner, points, dynamics: None })
     }
 
     /// The reference of an arm's turn, and its scores where they are written down first.
@@ -719,6 +778,22 @@ impl Builder<'_> {
         }
         Ok((reference, Some(scores)))
     }
+}
+
+/// The content of the files that questions come from.
+fn questions(key: &str, settings: &remit_eval::Settings, inputs: &mut Inputs) -> Result<(), Error> {
+    let remit_eval::Settings { paths, shots, .. } = settings;
+    let shots = [("shots.gsm8k", &shots.gsm8k), ("shots.svamp", &shots.svamp)];
+    let paths = [("paths.gsm8k", paths.gsm8k.as_ref()), ("paths.svamp", paths.svamp.as_ref())]
+        .into_iter()
+        .chain(shots.map(|(key, shots)| (key, shots.as_ref().map(|shots| &shots.path))));
+    for (name, path) in paths {
+        if let Some(path) = path {
+            let key = format!("{key}.{name}");
+            inputs.insert(key.clone(), Input::Content(files::hash_files(&key, path)?));
+        }
+    }
+    Ok(())
 }
 
 /// Whether stored log-probabilities of the corpus's own tokens are all that an objective reads of its reference.

@@ -31,6 +31,8 @@ pub struct Recipe {
     pub rl: Option<remit_rl::Settings>,
     /// `[eval]`; without it nothing is evaluated but the held-out text of the runs.
     pub eval: Option<remit_eval::Settings>,
+    /// `[dynamics]`; without it no model is put beside another.
+    pub dynamics: Option<remit_eval::dynamics::Settings>,
     /// The text of the `Cargo.lock` that generated ordinary text comes from.
     pub lockfile: String,
 }
@@ -126,6 +128,11 @@ impl Recipe {
         if let Some(eval) = &self.eval {
             check(!eval.model.as_os_str().is_empty(), "eval.model", FROM_GRAPH)?;
             check(eval.out.is_some(), "eval.out", FROM_RUN)?;
+        }
+        if let Some(dynamics) = &self.dynamics {
+            check(!dynamics.runs.is_empty(), "dynamics.runs", FROM_GRAPH)?;
+            check(!dynamics.reference.as_os_str().is_empty(), "dynamics.reference", FROM_GRAPH)?;
+            check(dynamics.out.is_some(), "dynamics.out", FROM_RUN)?;
         }
         Ok(())
     }

@@ -3,17 +3,18 @@
 //! Every stage resumes by itself and does nothing where it is done, so a flywheel that was killed goes on in the very
 //! step, window or unit where it was.
 
-use crate::graph::{Graph, Node, Work};
+use crate::graph::{Graph, NODES, Node, Work};
 use crate::report::{self, Report};
 use crate::state::{self, Look, State};
 use crate::{Cost, Error, cost};
 use remit_corpus::{Prepare, TrainTokenizer};
 use remit_eval::Evaluation;
+use remit_eval::dynamics::{self, Dynamics, Point};
 use remit_store::Lock;
 use remit_store::atomic;
 use remit_train::{ScorePlan, Summary};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Who runs single stages and shows how they come on. What it is given is settled; it only has to call the stage.
@@ -41,6 +42,8 @@ pub trait Runner {
     fn rl(&mut self, plan: remit_rl::Plan) -> Result<Summary, Self::Error>;
     /// Evaluates; also returns how many tokens were read or generated for it.
     fn eval(&mut self, plan: &remit_eval::Plan) -> Result<(Evaluation, u64), Self::Error>;
+    /// Puts models beside a reference and writes the file that the plan names.
+    fn dynamics(&mut self, plan: &dynamics::Plan) -> Result<Dynamics, Self::Error>;
 }
 
 /// Runs everything that is not done and reports. The same call again goes on where the last one was stopped.
@@ -194,9 +197,28 @@ impl<R: Runner> Turn<'_, R> {
                 let cost = Cost { forward: tokens, generated: tokens, ..Cost::default() };
                 clock(cost.with_flops(&plan.architecture, None, length))
             }
+            Work::Dynamics(settings) => {
+                let plan = dynamics::Plan::new((**settings).clone()).map_err(Error::from)?;
+                let dynamics = self.runner.dynamics(&plan)?;
+                named(dynamics).write(&plan.out).map_err(Error::from)?;
+                let tokens = plan.windows() * plan.points.len() as u64 * plan.settings.window as u64;
+                let cost = Cost { forward: tokens, reference: tokens, ..Cost::default() };
+                clock(cost.with_flops(&plan.architecture, Some(&plan.architecture), plan.settings.window))
+            }
         };
         Ok((held_out, cost))
     }
+}
+
+/// Runs by the names of their nodes: a result says nothing of where it lies.
+fn named(dynamics: Dynamics) -> Dynamics {
+    let of_node = |path: &Path| -> PathBuf {
+        let parts: Vec<_> = path.iter().collect();
+        let nodes = parts.iter().rposition(|part| *part == NODES);
+        nodes.map_or_else(|| path.to_owned(), |nodes| PathBuf::from(parts[nodes + 1]))
+    };
+    let points = dynamics.points.into_iter().map(|point| Point { run: of_node(&point.run), ..point });
+    Dynamics { points: points.collect(), reference: of_node(&dynamics.reference), ..dynamics }
 }
 
 /// Writes the settings of an unfinished run anew. Its id vouches for all that matters; what may differ are places, where

@@ -2,7 +2,7 @@
 
 use super::prepare::Watch as FileWatch;
 use super::train::{Watch, speed, train};
-use super::{dpo, eval, prepare, print_json, quickstart, score};
+use super::{dpo, dynamics, eval, prepare, print_json, quickstart, score};
 use crate::args::{SECTIONS, Shared};
 use crate::progress::Display;
 use crate::render::error::{Failure, warn};
@@ -12,6 +12,7 @@ use crate::settings::{self, Resolved};
 use clap::Args;
 use remit_corpus::{Prepare, TrainTokenizer, train_tokenizer};
 use remit_eval::Evaluation;
+use remit_eval::dynamics::Dynamics;
 use remit_flywheel::report::{Comparison, NodeReport};
 use remit_flywheel::settings::Point;
 use remit_flywheel::{Cost, Graph, Node, Owner, Recipe, Report, Runner, Settings, Stage, State, Work, prune};
@@ -116,6 +117,7 @@ pub(super) fn read(
         dpo: tables.table("dpo")?,
         rl: tables.table("rl")?,
         eval: tables.table("eval")?,
+        dynamics: tables.table("dynamics")?,
         lockfile: quickstart::LOCKFILE.to_owned(),
     };
     Ok((recipe, tables.toml))
@@ -206,6 +208,10 @@ impl Runner for Show {
 
     fn eval(&mut self, plan: &remit_eval::Plan) -> Result<(Evaluation, u64), Failure> {
         eval::measure(plan, self.display)
+    }
+
+    fn dynamics(&mut self, plan: &remit_eval::dynamics::Plan) -> Result<Dynamics, Failure> {
+        dynamics::measure(plan, self.display)
     }
 }
 

@@ -66,6 +66,7 @@ fn recipe(change: impl FnOnce(&mut toml::Table)) -> Recipe {
         dpo: table(&tables, "dpo"),
         rl: table(&tables, "rl"),
         eval: table(&tables, "eval"),
+        dynamics: table(&tables, "dynamics"),
         lockfile: String::new(),
     }
 }
@@ -291,4 +292,34 @@ fn an_arm_ends_where_it_says_and_shares_what_it_has() {
     };
     assert_eq!(guided(&whole).len(), 3);
     assert_eq!(guided(&short), guided(&whole)[..2]);
+}
+
+#[test]
+fn a_turn_stands_beside_what_the_ordinary_pipeline_ends_with() {
+    let without = graph(|_| {});
+    let graph = graph(|tables| {
+        set(tables, "dynamics.window", 32);
+        set(tables, "dynamics.stores.tests", "@tests");
+    });
+    let stages = |chain: &Chain| -> Vec<Stage> {
+        let node = &graph.nodes[chain.dynamics.expect("there")];
+        let runs = node.inputs.iter().filter(|(role, _)| role.starts_with("run."));
+        let of = |input: &Input| match input {
+            Input::Node(index, _) => graph.nodes[*index].stage,
+            Input::Content(_) => panic!("a run is a node"),
+        };
+        runs.map(|(_, input)| of(input)).collect()
+    };
+    let ordinary = chain(&graph, "ntp", 0, 2);
+    assert_eq!(stages(ordinary), [Stage::Pretrain, Stage::Midtrain, Stage::Sft, Stage::Rl]);
+    for iteration in [1, 2] {
+        let turn = chain(&graph, "remit", iteration, 2);
+        assert_eq!(stages(turn), [Stage::Midtrain, Stage::Sft, Stage::Rl]);
+        let node = &graph.nodes[turn.dynamics.expect("there")];
+        assert_eq!(node.inputs["reference"], Input::Node(ordinary.last(), String::new()));
+    }
+    // Nothing depends on it: all that was made before stays.
+    let others: BTreeSet<&String> =
+        graph.nodes.iter().filter(|node| node.stage != Stage::Dynamics).map(|node| &node.id).collect();
+    assert_eq!(others, without.nodes.iter().map(|node| &node.id).collect());
 }
