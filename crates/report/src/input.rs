@@ -1,6 +1,7 @@
 //! The files of a run directory, as far as a report needs them.
 
 use crate::Error;
+use remit_eval::dynamics::{DYNAMICS, Dynamics, read_dynamics};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ pub struct Run {
     pub(crate) logs: BTreeMap<String, Log>,
     /// `results.json` of the evaluations, by the node's name.
     pub(crate) results: BTreeMap<String, BTreeMap<String, serde_json::Map<String, Value>>>,
+    /// By the node's name.
+    pub(crate) dynamics: BTreeMap<String, Dynamics>,
     /// `settings.toml` of mid-trainings, by the node's name; of a single run, its own.
     pub(crate) settings: BTreeMap<String, toml::Table>,
     pub(crate) recipe: Option<toml::Table>,
@@ -189,6 +192,7 @@ impl Run {
             recipe,
             logs: BTreeMap::new(),
             results: BTreeMap::new(),
+            dynamics: BTreeMap::new(),
             settings: BTreeMap::new(),
             inputs: BTreeMap::new(),
         };
@@ -227,6 +231,9 @@ impl Run {
             let results: Results =
                 serde_json::from_str(&text).map_err(|error| wrong(&path, error.to_string()))?;
             self.results.insert(name.to_owned(), results.results);
+        }
+        if let Some(dynamics) = read_dynamics(&directory.join(DYNAMICS))? {
+            self.dynamics.insert(name.to_owned(), dynamics);
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod costs;
 mod curves;
+mod dynamics;
 mod figures;
 mod ran;
 mod weights;
@@ -61,18 +62,13 @@ pub fn report(run: &Run, options: &Options) -> Document {
         figures::iterations(&view),
         weights::section(&view),
         weights::excerpts(&options.excerpts),
-        dynamics(),
+        dynamics::section(&view),
         health(run),
         costs::section(run, options.no_times),
         costs::reproduce(run),
     ];
     let title = if run.kind == Kind::Single { "A run" } else { "A flywheel" };
     Document { title: title.to_owned(), sections: sections.into_iter().flatten().collect() }
-}
-
-/// Where a section on the dynamics of training goes.
-fn dynamics() -> Option<Section> {
-    None
 }
 
 /// An arm's turn; iteration 0 is the baseline's.

@@ -1,0 +1,265 @@
+//! Where models stand beside the one that the ordinary pipeline ends with.
+
+use super::{CONFIDENCE, Turn, View, mean_interval};
+use crate::chart::{Chart, Lines, Series};
+use crate::document::{Block, Section, Table};
+use crate::input::{BASELINE, Interval};
+use crate::numbers::Unit;
+use remit_eval::dynamics::{Dynamics, Means, Point};
+use remit_eval::metrics::{Bootstrap, paired};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A figure of a store: its name, and where it is.
+type Figure = (&'static str, fn(&Means) -> f64);
+
+const FIGURES: [Figure; 6] = [
+    ("gap", |means| means.gap),
+    ("KL(reference, model)", |means| means.kl_reference_learner),
+    ("KL(model, reference)", |means| means.kl_learner_reference),
+    ("greedy agreement", |means| means.agreement),
+    ("entropy", |means| means.entropy),
+    ("loss", |means| means.nll),
+];
+/// Of those, the ones that are drawn.
+const DRAWN: [&str; 4] = ["gap", "KL(reference, model)", "greedy agreement", "entropy"];
+
+/// One seed of a turn: its checkpoints in the order of the pipeline, each with the tokens behind it.
+struct Course<'a> {
+    seed: u64,
+    points: Vec<(f64, &'a Point)>,
+}
+
+pub(super) fn section(view: &View<'_>) -> Option<Section> {
+    let courses: Vec<(&Turn, Vec<Course<'_>>)> =
+        view.turns.iter().map(|turn| (turn, courses(view, turn))).filter(|(_, of)| !of.is_empty()).collect();
+    let all = || courses.iter().flat_map(|(_, of)| of).flat_map(|course| &course.points);
+    let stores: BTreeSet<&String> = all().flat_map(|(_, point)| point.stores.keys()).collect();
+    if courses.is_empty() {
+        return None;
+    }
+    let text = "Every model beside the one that the ordinary pipeline of its seed ends with, the reference: the mean of the reference's log-probability \
+                less the model's, in nats; both directions of the divergence; how often both find the same token likeliest; the model's entropy. \
+                Tokens are those of all stages so far, those learnt from in reinforcement learning among them.";
+    let mut blocks = vec![Block::Text(text.to_owned())];
+    for store in stores {
+        blocks.push(Block::Heading(format!("On {store}")));
+        blocks.push(Block::Charts(charts(view, &courses, store)));
+        blocks.push(Block::Table(ends(view, &courses, store)));
+    }
+    let tasks: BTreeSet<&String> = all().flat_map(|(_, point)| point.tasks.keys()).collect();
+    for task in tasks {
+        let table = samples(view, &courses, task);
+        if !table.rows.is_empty() {
+            blocks.push(Block::Heading(format!("Chance that one of k samples is right: {task}")));
+            let text = "In percent, with the difference to the baseline in points and its 95% interval over seeds. Where pass@1 rises and \
+                        pass@k at the largest k does not, samples have become alike.";
+            blocks.push(Block::Text(text.to_owned()));
+            blocks.push(Block::Table(table));
+        }
+    }
+    Some(Section { id: "dynamics", title: "Dynamics".to_owned(), blocks })
+}
+
+fn courses<'a>(view: &View<'a>, turn: &Turn) -> Vec<Course<'a>> {
+    let mut found: Vec<Course<'a>> = Vec::new();
+    for (seed, dynamics) in of_turn(view, &turn.arm, turn.iteration) {
+        let ordinary = of_turn(view, BASELINE, 0).into_iter().find(|(other, _)| *other == seed);
+        let before =
+            ordinary.filter(|_| turn.iteration > 0).map_or(0.0, |(_, ordinary)| pretrained(ordinary));
+        found.push(Course { seed, points: in_order(dynamics, before) });
+    }
+    found.sort_by_key(|course| course.seed);
+    found
+}
+
+fn of_turn<'a>(view: &View<'a>, arm: &str, iteration: u32) -> Vec<(u64, &'a Dynamics)> {
+    let mut found = Vec::new();
+    for node in &view.run.wheel.nodes {
+        let Some(dynamics) = view.run.dynamics.get(&node.name) else { continue };
+        let ours = node.owners.iter().filter(|owner| owner.arm == arm && owner.iteration == iteration);
+        found.extend(ours.map(|owner| (owner.seed, dynamics)));
+    }
+    found
+}
+
+/// The stage of a point, by the name of its node.
+fn stage(point: &Point) -> &str {
+    let name = point.run.to_str().unwrap_or_default();
+    name.rsplit_once('-').map_or(name, |(stage, _)| stage)
+}
+
+/// Tokens of pre-training, where it is among the runs.
+fn pretrained(dynamics: &Dynamics) -> f64 {
+    let points = dynamics.points.iter().filter(|point| stage(point) == "pretrain");
+    points.filter_map(|point| point.tokens).max().unwrap_or(0) as f64
+}
+
+fn in_order(dynamics: &Dynamics, before: f64) -> Vec<(f64, &Point)> {
+    let (mut before, mut last) = (before, before);
+    let mut points: Vec<(f64, &Point)> = Vec::new();
+    for point in &dynamics.points {
+        if points.last().is_some_and(|(_, former)| former.run != point.run) {
+            before = last;
+        }
+        last = before + point.tokens.unwrap_or(0) as f64;
+        points.push((last, point));
+    }
+    points
+}
+
+fn charts(view: &View<'_>, courses: &[(&Turn, Vec<Course<'_>>)], store: &str) -> Vec<Chart> {
+    let drawn = FIGURES.iter().filter(|(name, _)| DRAWN.contains(name));
+    let chart = |(name, figure): &Figure| {
+        let series = courses.iter().map(|(turn, of)| {
+            let curve = |course: &Course<'_>| -> Vec<(f64, f64)> {
+                let points = course.points.iter();
+                points.filter_map(|(at, point)| Some((*at, figure(point.stores.get(store)?)))).collect()
+            };
+            // Seeds differ in the tokens of reinforcement learning: their points are those of the same place in the pipeline.
+            let curves: Vec<Vec<(f64, f64)>> = of.iter().map(curve).collect();
+            let shortest = curves.iter().map(Vec::len).min().unwrap_or(0);
+            let points = (0..shortest).map(|at| {
+                let mean = |part: fn(&(f64, f64)) -> f64| -> Vec<f64> {
+                    curves.iter().map(|curve| part(&curve[at])).collect()
+                };
+                let (x, _) = mean_interval(&mean(|point| point.0));
+                let (y, interval) = mean_interval(&mean(|point| point.1));
+                (x, y, interval.map(|Interval { low, high }| (low, high)))
+            });
+            Series { name: view.name(turn), place: view.place(&turn.arm), points: points.collect() }
+        });
+        Chart::Lines(Lines {
+            caption: format!("{name}, {store}"),
+            x: "tokens".to_owned(),
+            series: series.filter(|series| !series.points.is_empty()).collect(),
+        })
+    };
+    drawn.map(chart).collect()
+}
+
+/// The last point of a stage.
+fn end<'a>(course: &Course<'a>, wanted: &str) -> Option<&'a Point> {
+    course.points.iter().rev().map(|(_, point)| *point).find(|point| stage(point) == wanted)
+}
+
+const STAGES: [&str; 5] = ["pretrain", "midtrain", "sft", "dpo", "rl"];
+
+fn ends(view: &View<'_>, courses: &[(&Turn, Vec<Course<'_>>)], store: &str) -> Table {
+    let headings = ["", "after"].into_iter().chain(FIGURES.iter().map(|(name, _)| *name));
+    let mut table = Table::new(headings);
+    for after in STAGES {
+        for (turn, of) in courses {
+            let means: Vec<&Means> =
+                of.iter().filter_map(|course| end(course, after)?.stores.get(store)).collect();
+            if means.is_empty() {
+                continue;
+            }
+            let cells = FIGURES.iter().map(|(_, figure)| {
+                let values: Vec<f64> = means.iter().map(|means| figure(means)).collect();
+                format!("{:.4}", mean_interval(&values).0)
+            });
+            table.row([view.name(turn), after.to_owned()].into_iter().chain(cells));
+        }
+    }
+    table
+}
+
+/// pass@k by stage and turn.
+fn samples(view: &View<'_>, courses: &[(&Turn, Vec<Course<'_>>)], task: &str) -> Table {
+    let k_of = |metric: &str| metric.strip_prefix("pass@")?.split(',').next()?.parse::<u32>().ok();
+    let points = courses.iter().flat_map(|(_, of)| of).flat_map(|course| &course.points);
+    let metrics: BTreeMap<u32, &String> = points
+        .filter_map(|(_, point)| point.tasks.get(task))
+        .flat_map(|scores| scores.keys())
+        .filter_map(|metric| Some((k_of(metric)?, metric)))
+        .collect();
+    let headings = ["".to_owned(), "after".to_owned()].into_iter();
+    let mut table = Table::new(headings.chain(metrics.keys().map(|k| format!("pass@{k}"))));
+    if metrics.is_empty() {
+        return table;
+    }
+    let by_seed = |of: &[Course<'_>], after: &str, metric: &str| -> BTreeMap<u64, f64> {
+        let score = |course: &Course<'_>| Some(end(course, after)?.tasks.get(task)?.get(metric)?.mean);
+        of.iter().filter_map(|course| Some((course.seed, score(course)?))).collect()
+    };
+    let baseline = courses.iter().find(|(turn, _)| turn.iteration == 0).map(|(_, of)| of);
+    for after in STAGES {
+        for (turn, of) in courses {
+            let cells: Vec<String> = metrics
+                .values()
+                .map(|metric| {
+                    let ours = by_seed(of, after, metric);
+                    let theirs = baseline.map_or_else(BTreeMap::new, |of| by_seed(of, after, metric));
+                    cell(&ours, if turn.iteration == 0 { None } else { Some(&theirs) })
+                })
+                .collect();
+            if cells.iter().any(|cell| cell != "-") {
+                table.row([view.name(turn), after.to_owned()].into_iter().chain(cells));
+            }
+        }
+    }
+    table
+}
+
+/// `45.2`, or with what it is compared with `45.2, +1.0 [-0.2, +2.2]`.
+fn cell(ours: &BTreeMap<u64, f64>, theirs: Option<&BTreeMap<u64, f64>>) -> String {
+    if ours.is_empty() {
+        return "-".to_owned();
+    }
+    let (mean, _) = mean_interval(&ours.values().copied().collect::<Vec<_>>());
+    let pairs = ours.iter().filter_map(|(seed, ours)| Some((*theirs?.get(seed)?, *ours)));
+    let (a, b): (Vec<f64>, Vec<f64>) = pairs.unzip();
+    let mean = Unit::Share.plain(mean);
+    if a.is_empty() {
+        return mean;
+    }
+    // The bootstrap is not shown.
+    let found = paired(&a, &b, CONFIDENCE, &Bootstrap { resamples: 1, ..Bootstrap::default() });
+    let interval = found.t_interval.map(|t| Interval { low: t.low, high: t.high });
+    format!("{mean}, {}", Unit::Share.difference(found.difference.mean, interval))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_add_up_along_the_pipeline() {
+        let point = |run: &str, step: u64, tokens: u64| Point {
+            run: run.into(),
+            step,
+            tokens: Some(tokens),
+            checkpoint_hash: String::new(),
+            inputs: String::new(),
+            stores: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+        };
+        let dynamics = Dynamics {
+            format_version: 1,
+            reference: "rl-3".into(),
+            reference_hash: String::new(),
+            window: 8,
+            points: vec![
+                point("pretrain-1", 5, 50),
+                point("pretrain-1", 10, 100),
+                point("midtrain-2", 4, 40),
+                point("rl-3", 2, 7),
+            ],
+        };
+        let at = |before| in_order(&dynamics, before).iter().map(|(at, _)| *at).collect::<Vec<_>>();
+        assert_eq!(at(0.0), [50.0, 100.0, 140.0, 147.0]);
+        assert_eq!(at(1.0)[3], 148.0);
+        assert_eq!(pretrained(&dynamics), 100.0);
+        assert_eq!(stage(&dynamics.points[2]), "midtrain");
+    }
+
+    #[test]
+    fn a_cell_has_the_difference_seed_by_seed() {
+        let of = |values: &[f64]| values.iter().enumerate().map(|(seed, v)| (seed as u64, *v)).collect();
+        let (ours, theirs): (BTreeMap<u64, f64>, BTreeMap<u64, f64>) = (of(&[0.5, 0.7]), of(&[0.4, 0.5]));
+        // Differences 0.1 and 0.2: mean 0.15, standard error 0.05, t at one degree of freedom 12.706.
+        assert_eq!(cell(&ours, Some(&theirs)), "60.0, +15.0 [-48.5, +78.5]");
+        assert_eq!(cell(&ours, None), "60.0");
+        assert_eq!(cell(&BTreeMap::new(), Some(&theirs)), "-");
+    }
+}
