@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Dice, Home, RECIPE, check_same, tree};
+use common::{Dice, Home, check_same, tree, wheel_recipe};
 use serde_json::Value;
 
 /// The flywheel's own table: two arms beside `ntp`, one of which weighs nothing.
@@ -29,42 +29,8 @@ name = "nothing"
 objective = { kind = "remit", epsilon_low = 0.0, epsilon_high = 0.0 }
 "#;
 
-/// The recipe of the single verbs without what the flywheel fills in.
 fn recipe() -> String {
-    let filled_in = [
-        "run = ",
-        "from = ",
-        "tokens = ",
-        "reference = ",
-        "out = ",
-        "checkpoint = ",
-        "tokenizer = ",
-        "kind = \"remit\"",
-    ];
-    let mut text: String = RECIPE
-        .lines()
-        .filter(|line| !filled_in.iter().any(|key| line.starts_with(key)))
-        .filter(|line| !["[midtrain.objective]", "[midtrain.reference]"].contains(line))
-        .map(|line| line.replace("tokens/heldout", "@corpus/heldout") + "\n")
-        .collect();
-    for (from, to) in [
-        ("steps = 24", "steps = 8"),
-        ("[midtrain]\nsteps = 12", "[midtrain]\nsteps = 6"),
-        ("[rl]\nsteps = 12", "[rl]\nsteps = 4"),
-        ("epochs = 2", "epochs = 1"),
-        ("[sft.held_out]\n", "[sft.held_out]\nwindows = 4\n"),
-        ("max_position_embeddings = 64", "max_position_embeddings = 160"),
-    ] {
-        assert!(text.contains(from), "{from}");
-        text = text.replace(from, to);
-    }
-    text = text.replace(
-        "stores = { text = \"@corpus/heldout\" }",
-        "stores = { text = \"@corpus/heldout\", tests = \"@tests\" }",
-    );
-    let eval = "\n[eval]\ntasks = [\"micro10_clock\"]\nmax_new_tokens = 4\n\n[eval.micro10]\nproblems = 2\n";
-    let dynamics = "\n[dynamics]\nwindow = 32\nwindows = 4\nstores = { text = \"@corpus/heldout\" }\n";
-    text + FLYWHEEL + eval + dynamics
+    wheel_recipe(FLYWHEEL)
 }
 
 fn home() -> Home {
@@ -282,6 +248,18 @@ fn killed_at_twenty_random_moments() {
         .collect()
     };
     assert_eq!(counted(&whole), counted(&killed), "costs, time aside");
+    // The page says the same, byte for byte, once what a clock said is left out.
+    let reports = ["whole", "killed"].map(|run| {
+        let named = ["report.html", "report.md"].map(|name| home.read(&format!("{run}/{name}")));
+        assert!(named.iter().all(|bytes| bytes.len() > 1000), "{run} has no report at its end");
+        home.ok(&format!("report {run} --no-times"));
+        ["report.html", "report.md"].map(|name| home.text(&format!("{run}/{name}")))
+    });
+    for (whole, killed) in reports[0].iter().zip(&reports[1]) {
+        let lines = whole.lines().zip(killed.lines());
+        lines.for_each(|(whole, killed)| assert_eq!(whole, killed));
+        assert!(whole == killed);
+    }
 }
 
 #[test]

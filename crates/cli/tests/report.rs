@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::Home;
-use serde_json::json;
+use common::{Home, wheel_recipe};
+use serde_json::{Value, json};
 
 const ACCURACY: &str = "exact_match,none";
 
@@ -121,4 +121,125 @@ fn unfinished_single_and_wrong_directories() {
     home.write("wheel/flywheel.json", "{");
     let done = home.remit("report wheel");
     assert!(done.stderr.contains("flywheel.json` cannot be read"), "{}", done.stderr);
+}
+
+/// Two seeds of `ntp` and of one arm, with a corpus that has a held-out loss of its own.
+const FLYWHEEL: &str = r#"
+[flywheel]
+run = "wheel"
+seeds = [1, 2]
+after = ["sft"]
+
+[flywheel.data]
+tests = { kind = "problems", count = 20, split = "test" }
+
+[[flywheel.arms]]
+name = "remit"
+objective = { kind = "remit", epsilon_low = 1.0, epsilon_high = 1.0 }
+reference = "sft"
+"#;
+
+/// The node of this arm, seed and stage; the point is what an evaluation follows.
+fn node_of(wheel: &Value, arm: &str, seed: u64, stage: &str) -> String {
+    let owns = |node: &&Value| {
+        let owners = node["owners"].as_array().unwrap();
+        node["stage"] == stage && owners.iter().any(|owner| owner["arm"] == arm && owner["seed"] == seed)
+    };
+    let found: Vec<&Value> = wheel["nodes"].as_array().unwrap().iter().filter(owns).collect();
+    assert_eq!(found.len(), 1, "{stage} of {arm}, seed {seed}");
+    found[0]["name"].as_str().unwrap().to_owned()
+}
+
+/// The evaluation of a node's model.
+fn evaluation_of(wheel: &Value, node: &str) -> String {
+    let reads = |found: &&Value| {
+        found["stage"] == "eval" && found["inputs"].as_array().unwrap().iter().any(|input| input == node)
+    };
+    let nodes = wheel["nodes"].as_array().unwrap();
+    nodes.iter().find(reads).unwrap_or_else(|| panic!("{node}"))["name"].as_str().unwrap().to_owned()
+}
+
+/// The last held-out losses that a node's log has.
+fn last_loss(home: &Home, node: &str, store: &str) -> f64 {
+    let log = home.metrics(&format!("wheel/nodes/{node}"));
+    log.iter().rev().find_map(|line| line["held_out"][store].as_f64()).unwrap()
+}
+
+fn signed(value: f64) -> String {
+    let text = format!("{value:+.4}");
+    if text == "-0.0000" { "+0.0000".to_owned() } else { text }
+}
+
+/// `+0.0120 [-0.0300, +0.0540]`: the mean of two differences and its interval, of Student's one degree of freedom.
+fn difference(a: [f64; 2], b: [f64; 2]) -> String {
+    let [x, y] = [b[0] - a[0], b[1] - a[1]];
+    let mean = (x + y) / 2.0;
+    let error = (x - y).abs() / 2.0;
+    // The 97.5th percentile of Cauchy's distribution.
+    let quantile = (0.475 * std::f64::consts::PI).tan();
+    let [low, high] = [mean - quantile * error, mean + quantile * error];
+    format!("{} [{}, {}]", signed(mean), signed(low), signed(high))
+}
+
+fn mean(values: [f64; 2]) -> String {
+    format!("{:.4}", (values[0] + values[1]) / 2.0)
+}
+
+#[test]
+fn a_real_flywheel_has_its_report_at_its_end() {
+    let home = Home::new();
+    home.write("wheel.toml", wheel_recipe(FLYWHEEL));
+    home.ok("flywheel --config wheel.toml --quiet --threads 1");
+    let (page, markdown) = (home.text("wheel/report.html"), home.text("wheel/report.md"));
+    check_page(&page);
+    let wheel: Value = serde_json::from_slice(&home.read("wheel/flywheel.json")).unwrap();
+    let of = |arm: &str, stage: &str| [1, 2].map(|seed| node_of(&wheel, arm, seed, stage));
+    let says = |row: String, wanted: &str| {
+        assert!(row.contains(wanted), "{wanted}: {row}");
+        assert!(page.contains(&format!("<td>{wanted}</td>")), "the page has not {wanted}");
+    };
+    let loss =
+        |arm: &str, stage: &str, store: &str| of(arm, stage).map(|node| last_loss(&home, &node, store));
+    for store in ["tests", "text"] {
+        for arm in ["ntp", "remit"] {
+            let found = row(&markdown, "### Held-out loss at the end", arm);
+            says(found, &mean(loss(arm, "midtrain", store)));
+        }
+    }
+    // The headline of a flywheel without `solutions` is its first store, at every point.
+    let gains = row(&markdown, "### held-out loss of tests", "remit");
+    for stage in ["midtrain", "sft"] {
+        let [ours, theirs] = ["remit", "ntp"].map(|arm| loss(arm, stage, "tests"));
+        assert_ne!(ours, theirs);
+        says(gains.clone(), &difference(theirs, ours));
+    }
+    let likelihood = |arm: &str, stage: &str| {
+        of(arm, stage).map(|node| {
+            let evaluation = evaluation_of(&wheel, &node);
+            let results: Value =
+                serde_json::from_slice(&home.read(&format!("wheel/nodes/{evaluation}/results.json")))
+                    .unwrap();
+            results["results"]["micro10_clock"]["nll,none"].as_f64().unwrap()
+        })
+    };
+    for stage in ["midtrain", "sft"] {
+        let heading = format!("### Negative log-likelihood of the solutions (nll) after {stage}");
+        let found = row(&markdown, &heading, "micro10\\_clock");
+        let [ours, theirs] = ["remit", "ntp"].map(|arm| likelihood(arm, stage));
+        assert_ne!(ours, theirs);
+        for figure in [mean(theirs), mean(ours), difference(theirs, ours)] {
+            says(found.clone(), &figure);
+        }
+    }
+    // What a clock says is in one place, and gone where it is not wanted.
+    assert!(markdown.contains("own time"));
+    home.ok("report wheel --no-times");
+    let left = home.text("wheel/report.md");
+    assert!(!left.contains(" time |") && left.contains("own FLOP"));
+    let same = |text: &str| text.split("## Costs").next().unwrap().to_owned();
+    assert_eq!(same(&left), same(&markdown));
+    // It says the same of a run that was moved.
+    std::fs::rename(home.at("wheel"), home.at("moved")).unwrap();
+    home.ok("report moved --no-times");
+    assert_eq!(home.text("moved/report.md"), left);
 }

@@ -118,6 +118,45 @@ learning_rate = 1e-3
 stores = { text = "tokens/heldout" }
 "#;
 
+/// The recipe of the single verbs without what the flywheel fills in, and the flywheel's own tables: a tiny one of seconds.
+/// They name a corpus `tests`.
+pub fn wheel_recipe(flywheel: &str) -> String {
+    let filled_in = [
+        "run = ",
+        "from = ",
+        "tokens = ",
+        "reference = ",
+        "out = ",
+        "checkpoint = ",
+        "tokenizer = ",
+        "kind = \"remit\"",
+    ];
+    let mut text: String = RECIPE
+        .lines()
+        .filter(|line| !filled_in.iter().any(|key| line.starts_with(key)))
+        .filter(|line| !["[midtrain.objective]", "[midtrain.reference]"].contains(line))
+        .map(|line| line.replace("tokens/heldout", "@corpus/heldout") + "\n")
+        .collect();
+    for (from, to) in [
+        ("steps = 24", "steps = 8"),
+        ("[midtrain]\nsteps = 12", "[midtrain]\nsteps = 6"),
+        ("[rl]\nsteps = 12", "[rl]\nsteps = 4"),
+        ("epochs = 2", "epochs = 1"),
+        ("[sft.held_out]\n", "[sft.held_out]\nwindows = 4\n"),
+        ("max_position_embeddings = 64", "max_position_embeddings = 160"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        text = text.replace(from, to);
+    }
+    text = text.replace(
+        "stores = { text = \"@corpus/heldout\" }",
+        "stores = { text = \"@corpus/heldout\", tests = \"@tests\" }",
+    );
+    let eval = "\n[eval]\ntasks = [\"micro10_clock\"]\nmax_new_tokens = 4\n\n[eval.micro10]\nproblems = 2\n";
+    let dynamics = "\n[dynamics]\nwindow = 32\nwindows = 4\nstores = { text = \"@corpus/heldout\" }\n";
+    text + flywheel + eval + dynamics
+}
+
 /// A directory with a corpus and a recipe in it, removed at the end.
 pub struct Home {
     directory: tempfile::TempDir,

@@ -37,9 +37,7 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
         }
         blocks.push(Block::Charts(charts));
     }
-    let mut finals = Table::new(
-        ["held-out loss at the end", "seeds"].map(str::to_owned).into_iter().chain(stores.clone()),
-    );
+    let mut finals = Table::new(["arm", "seeds"].map(str::to_owned).into_iter().chain(stores.clone()));
     for turn in view.turns.iter() {
         let runs = view.run.midtrainings(&turn.arm, turn.iteration);
         let runs: Vec<_> = runs.iter().filter(|(_, node, _)| node.state == "done").collect();
@@ -58,6 +56,7 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
             |store: &String| log.losses(store).last().map_or("-".to_owned(), |last| format!("{:.4}", last.1));
         finals.row(["run".to_owned(), "1".to_owned()].into_iter().chain(stores.iter().map(last)));
     }
+    blocks.push(Block::Heading("Held-out loss at the end".to_owned()));
     blocks.push(Block::Table(finals));
     let reached = reached(view, &stores);
     if !reached.rows.is_empty() {
