@@ -74,6 +74,8 @@ pub(crate) struct Figure {
     pub owner: Owner,
     pub point: String,
     pub task: String,
+    pub metric: String,
+    pub value: f64,
     pub node: String,
 }
 

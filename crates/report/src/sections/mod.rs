@@ -1,5 +1,6 @@
 //! The sections of a report, each left out where there is nothing to say.
 
+mod between;
 mod costs;
 mod curves;
 mod dynamics;
@@ -60,6 +61,7 @@ pub fn report(run: &Run, options: &Options) -> Document {
         curves::section(&view),
         figures::gains(&view),
         figures::iterations(&view),
+        between::section(&view),
         weights::section(&view),
         weights::excerpts(&options.excerpts),
         dynamics::section(&view),
