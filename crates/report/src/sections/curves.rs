@@ -74,6 +74,7 @@ fn single(view: &View<'_>, store: &str) -> Vec<Series> {
     logs.map(|log| Series {
         name: "this run".to_owned(),
         place: 1,
+        turn: 0,
         points: log.losses(store).into_iter().map(|(x, y)| (x, y, None)).collect(),
     })
     .collect()
@@ -83,11 +84,11 @@ fn single(view: &View<'_>, store: &str) -> Vec<Series> {
 fn lines(view: &View<'_>, store: &str, iteration: u32) -> Vec<Series> {
     let is_shown = |turn: &&Turn| turn.iteration == iteration || turn.iteration == 0;
     let series = view.turns.iter().filter(is_shown).enumerate().map(|(index, turn)| {
-        let runs = view.run.midtrainings(&turn.arm, turn.iteration);
+        let runs = view.run.drawn(&turn.arm, turn.iteration);
         let curves: Vec<Vec<(f64, f64)>> = runs.iter().map(|(.., log)| log.losses(store)).collect();
         // Nodes that nobody says the arms of stand side by side.
         let place = if view.run.kind == Kind::Nodes { index + 1 } else { view.place(&turn.arm) };
-        Series { name: turn.arm.clone(), place, points: over_seeds(&curves) }
+        Series { name: turn.arm.clone(), place, turn: 1, points: over_seeds(&curves) }
     });
     series.filter(|series| !series.points.is_empty()).collect()
 }
@@ -122,7 +123,7 @@ fn reached(view: &View<'_>, stores: &BTreeSet<String>) -> Table {
             }
             let percent = |share: &f64| format!("{:.1}%", share * 100.0);
             let words: Vec<String> =
-                shares.iter().map(|share| share.as_ref().map_or("not reached".to_owned(), percent)).collect();
+                shares.iter().map(|share| share.as_ref().map_or("-".to_owned(), percent)).collect();
             let found: Vec<f64> = shares.iter().copied().flatten().collect();
             let mean = match (found.is_empty(), mean_interval(&found)) {
                 (true, _) => "-".to_owned(),

@@ -10,14 +10,18 @@ use crate::input::{Kind, Log, WEIGHT_FIGURES};
 const MOST_POINTS: usize = 60;
 
 pub(super) fn section(view: &View<'_>) -> Option<Section> {
-    let mut runs: Vec<(String, usize, Vec<&Log>)> = Vec::new();
+    let mut runs: Vec<(String, (usize, u32), Vec<&Log>)> = Vec::new();
     if view.run.kind == Kind::Single {
-        runs.extend(view.run.logs.values().map(|log| ("this run".to_owned(), 1, vec![log])));
+        runs.extend(view.run.logs.values().map(|log| ("this run".to_owned(), (1, 0), vec![log])));
     }
     for (index, turn) in view.turns.iter().enumerate() {
-        let found = view.run.midtrainings(&turn.arm, turn.iteration);
+        let found = view.run.drawn(&turn.arm, turn.iteration);
         let place = if view.run.kind == Kind::Nodes { index + 1 } else { view.place(&turn.arm) };
-        runs.push((view.name(turn), place, found.into_iter().map(|(_, _, log)| log).collect()));
+        runs.push((
+            view.name(turn),
+            (place, turn.iteration),
+            found.into_iter().map(|(_, _, log)| log).collect(),
+        ));
     }
     runs.retain(|(_, _, logs)| logs.iter().any(|log| !log.weights.is_empty()));
     if runs.is_empty() {
@@ -27,7 +31,7 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
     let mut table = Table::new(["arm", "figure", "first tenth", "last tenth"]);
     for (key, name) in WEIGHT_FIGURES {
         let mut series = Vec::new();
-        for (arm, place, logs) in &runs {
+        for (arm, (place, turn), logs) in &runs {
             let curves: Vec<Vec<(f64, f64)>> = logs.iter().map(|log| values(log, key)).collect();
             let mut points = over_seeds(&curves);
             if points.is_empty() {
@@ -40,7 +44,7 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
             table.row([arm.clone(), name.to_owned(), first, last]);
             let size = points.len().div_ceil(MOST_POINTS);
             points = points.chunks(size).map(|part| (part[part.len() / 2].0, mean(part), None)).collect();
-            series.push(Series { name: arm.clone(), place: *place, points });
+            series.push(Series { name: arm.clone(), place: *place, turn: *turn, points });
         }
         if !series.is_empty() {
             charts.push(Chart::Lines(Lines { caption: name.to_owned(), x: "tokens".to_owned(), series }));
