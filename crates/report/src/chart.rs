@@ -132,7 +132,7 @@ impl Scale {
     /// Round numbers within, 1, 2 or 5 times a power of ten apart but no less than `least`, with the digits that tell
     /// them apart.
     fn ticks(&self, least: f64) -> (Vec<f64>, usize) {
-        let rough = ((self.high - self.low) / 4.0).max(least);
+        let rough = ((self.high - self.low) / 5.0).max(least);
         let power = 10f64.powf(rough.log10().floor());
         let step =
             [1.0, 2.0, 5.0, 10.0].into_iter().find(|nice| nice * power >= rough).unwrap_or(10.0) * power;
@@ -163,7 +163,11 @@ impl Lines {
             let (low, high) = point.2.unwrap_or((point.1, point.1));
             [point.1, low, high]
         };
-        let y = Scale::new(all().flat_map(ends), HEIGHT - BOTTOM, TOP);
+        // A band of few seeds would leave no room for the curves: it is cut half their spread away from them.
+        let means = Scale::new(all().map(|point| point.1), 0.0, 1.0);
+        let half = (means.high - means.low) / 2.0;
+        let cut = |value: f64| value.clamp(means.low - half, means.high + half);
+        let y = Scale::new(all().flat_map(ends).map(cut), HEIGHT - BOTTOM, TOP);
         let mut html = begin(&self.caption, HEIGHT);
         let (ticks, digits) = y.ticks(0.0);
         // Between two iterations there is none.
@@ -184,9 +188,13 @@ impl Lines {
         for series in &self.series {
             let class = series.class();
             if series.points.len() > 1 && series.points.iter().all(|point| point.2.is_some()) {
-                let high = series.points.iter().map(|(at, _, ends)| (*at, ends.map_or(0.0, |ends| ends.1)));
-                let low =
-                    series.points.iter().rev().map(|(at, _, ends)| (*at, ends.map_or(0.0, |ends| ends.0)));
+                let high =
+                    series.points.iter().map(|(at, _, ends)| (*at, cut(ends.map_or(0.0, |ends| ends.1))));
+                let low = series
+                    .points
+                    .iter()
+                    .rev()
+                    .map(|(at, _, ends)| (*at, cut(ends.map_or(0.0, |ends| ends.0))));
                 let path = points(high.chain(low), &x, &y);
                 let _ = writeln!(html, "<polygon class=\"band {class}\" points=\"{path}\"/>");
             }

@@ -233,6 +233,20 @@ impl Run {
         Ok(run)
     }
 
+    /// The first mid-training of every arm that has one: that of its first turn and seed. The arm, the node's name, and
+    /// its settings as they were written.
+    pub fn first_midtrainings(&self) -> Vec<(&str, &str, &toml::Table)> {
+        let mut first: BTreeMap<&str, (u64, &str)> = BTreeMap::new();
+        for node in self.wheel.nodes.iter().filter(|node| node.stage == "midtrain") {
+            for owner in node.owners.iter().filter(|owner| owner.iteration == 1) {
+                let ours = (owner.seed, node.name.as_str());
+                first.entry(&owner.arm).and_modify(|first| *first = ours.min(*first)).or_insert(ours);
+            }
+        }
+        let found = first.into_iter();
+        found.filter_map(|(arm, (_, node))| Some((arm, node, self.settings.get(node)?))).collect()
+    }
+
     /// Reads what a node has left so far.
     fn add(&mut self, name: &str, directory: &Path) -> Result<(), Error> {
         let path = directory.join(METRICS);

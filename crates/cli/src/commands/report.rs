@@ -1,6 +1,6 @@
 //! `remit report`: what a flywheel came to, as a page.
 
-use super::flywheel;
+use super::{excerpts, flywheel};
 use crate::args::Shared;
 use crate::render::error::Failure;
 use clap::Args;
@@ -48,6 +48,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
 /// Writes the report of a run directory; the paths of the page and of the Markdown.
 pub(super) fn write(run: &Path, now: Option<&Now>, no_times: bool) -> Result<[PathBuf; 2], Failure> {
     let read = Run::read(run, now)?;
-    let document = remit_report::report(&read, &Options { no_times, ..Options::default() });
+    let excerpts = excerpts::of_run(&read, run)?;
+    let document = remit_report::report(&read, &Options { no_times, excerpts });
     Ok(remit_report::write(&document, run)?)
 }

@@ -93,15 +93,15 @@ fn lines(view: &View<'_>, store: &str, iteration: u32) -> Vec<Series> {
     series.filter(|series| !series.points.is_empty()).collect()
 }
 
-/// The mean curve where all seeds have a value, with its interval.
+/// The mean curve as far as all seeds have come, with its interval. Seeds meet at the same evaluation or step: windows that
+/// are filled up make their tokens differ a little.
 pub(super) fn over_seeds(curves: &[Vec<(f64, f64)>]) -> Vec<Point> {
-    let Some(first) = curves.first() else { return Vec::new() };
-    let at = |x: f64| -> Option<Vec<f64>> {
-        curves.iter().map(|curve| curve.iter().find(|point| point.0 == x).map(|point| point.1)).collect()
-    };
-    let points = first.iter().filter_map(|(x, _)| {
-        let (mean, interval) = mean_interval(&at(*x)?);
-        Some((*x, mean, interval.map(|interval| (interval.low, interval.high))))
+    let shortest = curves.iter().map(Vec::len).min().unwrap_or(0);
+    let at = |index: usize| -> (Vec<f64>, Vec<f64>) { curves.iter().map(|curve| curve[index]).unzip() };
+    let points = (0..shortest).map(|index| {
+        let (tokens, values) = at(index);
+        let (mean, interval) = mean_interval(&values);
+        (mean_interval(&tokens).0, mean, interval.map(|interval| (interval.low, interval.high)))
     });
     points.collect()
 }
@@ -170,9 +170,9 @@ mod tests {
 
     #[test]
     fn seeds_are_averaged_where_all_have_come() {
-        let curves = [vec![(0.0, 1.0), (1.0, 3.0)], vec![(0.0, 2.0)]];
+        let curves = [vec![(4.0, 1.0), (8.0, 3.0)], vec![(6.0, 2.0)]];
         let mean = over_seeds(&curves);
-        assert_eq!((mean.len(), mean[0].0, mean[0].1), (1, 0.0, 1.5));
+        assert_eq!((mean.len(), mean[0].0, mean[0].1), (1, 5.0, 1.5));
         assert!(mean[0].2.is_some_and(|(low, high)| low < 1.0 && high > 2.0));
     }
 }

@@ -42,11 +42,14 @@ fn wheel(view: &View<'_>) -> Vec<Block> {
     };
     let mut table = Table::new(["arm", "objective", "reference", "iterations"]);
     let of_recipe = get(&["flywheel", "arms"]).and_then(|arms| arms.as_array());
+    let objectives: Vec<&toml::Table> =
+        of_recipe.into_iter().flatten().filter_map(|arm| arm.get("objective")?.as_table()).collect();
     for arm in view.arms.iter().filter(|_| view.run.kind == Kind::Flywheel) {
         let named = |found: &&toml::Value| found.get("name").and_then(|name| name.as_str()) == Some(arm);
         let found = of_recipe.and_then(|arms| arms.iter().find(named));
-        let objective =
-            found.and_then(|found| found.get("objective")?.as_table()).map_or("-".to_owned(), in_words);
+        let objective = found
+            .and_then(|found| found.get("objective")?.as_table())
+            .map_or("-".to_owned(), |of| in_words(of, &objectives));
         let looks_up = objective != "ntp";
         let reference = found.and_then(|found| found.get("reference")?.as_str()).unwrap_or("rl");
         let turns =
@@ -60,6 +63,9 @@ fn wheel(view: &View<'_>) -> Vec<Block> {
     }
     if !table.rows.is_empty() {
         blocks.push(Block::Table(table));
+        let text =
+            "Options that all arms with one kind of objective have alike are left out; the recipe has them.";
+        blocks.push(Block::Text(text.to_owned()));
     }
     let mut settings = Table::new(["setting", "value"]);
     for path in [
@@ -100,10 +106,13 @@ fn wheel(view: &View<'_>) -> Vec<Block> {
     blocks
 }
 
-/// `remit, epsilon_low 1.0`.
-fn in_words(objective: &toml::Table) -> String {
+/// `remit, epsilon_low 1.0`: without the options that all arms of its kind have alike.
+fn in_words(objective: &toml::Table, all: &[&toml::Table]) -> String {
     let kind = objective.get("kind").and_then(|kind| kind.as_str()).unwrap_or("-").to_owned();
-    let options = objective.iter().filter(|(key, _)| *key != "kind");
+    let kin: Vec<_> = all.iter().filter(|other| other.get("kind") == objective.get("kind")).collect();
+    let differs =
+        |key: &String| kin.len() < 2 || kin.iter().any(|other| other.get(key) != objective.get(key));
+    let options = objective.iter().filter(|(key, _)| *key != "kind" && differs(key));
     options.fold(kind, |text, (key, value)| match value.as_str() {
         Some(word) => format!("{text}, {key} {word}"),
         None => format!("{text}, {key} {value}"),
@@ -144,6 +153,15 @@ fn verdict(arm: &str, figure: &str, unit: Unit, difference: Difference) -> Strin
 mod tests {
     use super::*;
     use crate::input::Interval;
+
+    #[test]
+    fn arms_are_told_apart_by_what_differs() {
+        let [a, b, c] =
+            ["kind = 'x'\ne = 1.0\nf = 'g'", "kind = 'x'\ne = 2.0\nf = 'g'", "kind = 'y'\ne = 3.0"]
+                .map(|text| text.parse::<toml::Table>().unwrap());
+        let all = [&a, &b, &c];
+        assert_eq!(all.map(|of| in_words(of, &all)), ["x, e 1.0", "x, e 2.0", "y, e 3.0"]);
+    }
 
     #[test]
     fn verdicts_have_the_sign_of_their_figure() {

@@ -61,15 +61,20 @@ fn values(log: &Log, key: &str) -> Vec<(f64, f64)> {
 
 pub(super) fn excerpts(all: &[Excerpts]) -> Option<Section> {
     let mut blocks = Vec::new();
+    if all.iter().any(|of| of.skipped.is_none()) {
+        let text = "What mid-training of the first turn and seed begins with: the weights of its own learner, reference and objective, in \
+                    windows of held-out text. Of a document only one token; where weights are the same, that of the larger gap comes first.";
+        blocks.push(Block::Text(text.to_owned()));
+    }
     for of in all {
-        blocks.push(Block::Heading(of.arm.clone()));
-        blocks.extend(of.skipped.clone().map(Block::Text));
+        let mut of_arm: Vec<Block> = of.skipped.clone().map(Block::Text).into_iter().collect();
         for (heading, list) in [("Most", &of.most), ("Least", &of.least)] {
             if !list.is_empty() {
-                blocks.push(Block::Text(format!("{heading}:")));
-                blocks.push(Block::Excerpts(list.iter().map(shown).collect()));
+                of_arm.push(Block::Text(format!("{heading}:")));
+                of_arm.push(Block::Excerpts(list.iter().map(shown).collect()));
             }
         }
+        blocks.push(Block::Details(of.arm.clone(), of_arm));
     }
     let title = "Tokens weighted most and least".to_owned();
     (!blocks.is_empty()).then_some(Section { id: "tokens", title, blocks })
