@@ -226,7 +226,7 @@ fn killed_at_twenty_random_moments() {
     let mut kills = 0;
     // Spread over the whole work: each start makes some of it and loses a little.
     for turn in 0i32..200 {
-        let most = whole.as_secs_f64() / 12.0 * 1.05f64.powi((turn - 20).max(0));
+        let most = whole.as_secs_f64() / 20.0 * 1.05f64.powi((turn - 20).max(0));
         let delay = Duration::from_secs_f64(most * (dice.roll(1000) + 1) as f64 / 1000.0);
         if !kill_after(&home, &line("killed"), delay) {
             break;

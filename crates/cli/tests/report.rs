@@ -59,6 +59,16 @@ fn check_page(page: &str) {
     assert!(open.is_empty(), "{open:?}");
 }
 
+/// A figure as the page has it, its interval in a column of its own.
+fn cells(figure: &str) -> String {
+    match figure.split_once(" [") {
+        Some((mean, interval)) => {
+            format!("<td class=\"mean\">{mean}</td><td class=\"interval\">[{interval}</td>")
+        }
+        None => format!("<td>{figure}</td>"),
+    }
+}
+
 /// The row of a Markdown table under a heading.
 fn row(markdown: &str, heading: &str, name: &str) -> String {
     let rest = markdown.split(heading).nth(1).unwrap_or_else(|| panic!("{heading}: {markdown}"));
@@ -79,7 +89,7 @@ fn figures_are_those_of_the_files() {
     assert_eq!(group, "| micro10 | 45.0 | 65.0 | +20.0 [-107.1, +147.1] |");
     let member = row(&markdown, "### accuracy after midtrain", "micro10\\_clock");
     assert_eq!(member, "| micro10\\_clock | 22.5 | 32.5 | +10.0 [-53.5, +73.5] |");
-    assert!(page.contains("<td>+20.0 [-107.1, +147.1]</td>"), "the page says the same");
+    assert!(page.contains(&cells("+20.0 [-107.1, +147.1]")), "the page says the same");
     let last = row(&markdown, "## Learning curves", "a&lt;b");
     assert_eq!(last, "| a&lt;b | 2 | 0.9500 |");
     // From 2 to 0.9 it passes 1 at 10/11 of the way, from 2 to 1 it passes 1.2 at 8/10.
@@ -189,14 +199,15 @@ fn mean(values: [f64; 2]) -> String {
 fn a_real_flywheel_has_its_report_at_its_end() {
     let home = Home::new();
     home.write("wheel.toml", wheel_recipe(FLYWHEEL));
-    home.ok("flywheel --config wheel.toml --quiet --threads 1");
+    // Documents see one another, as in the verb that weighs texts.
+    home.ok("flywheel --config wheel.toml --quiet --threads 1 --midtrain.data.mask_documents=false");
     let (page, markdown) = (home.text("wheel/report.html"), home.text("wheel/report.md"));
     check_page(&page);
     let wheel: Value = serde_json::from_slice(&home.read("wheel/flywheel.json")).unwrap();
     let of = |arm: &str, stage: &str| [1, 2].map(|seed| node_of(&wheel, arm, seed, stage));
     let says = |row: String, wanted: &str| {
         assert!(row.contains(wanted), "{wanted}: {row}");
-        assert!(page.contains(&format!("<td>{wanted}</td>")), "the page has not {wanted}");
+        assert!(page.contains(&cells(wanted)), "the page has not {wanted}");
     };
     let loss =
         |arm: &str, stage: &str, store: &str| of(arm, stage).map(|node| last_loss(&home, &node, store));
@@ -238,8 +249,67 @@ fn a_real_flywheel_has_its_report_at_its_end() {
     assert!(!left.contains(" time |") && left.contains("own FLOP"));
     let same = |text: &str| text.split("## Costs").next().unwrap().to_owned();
     assert_eq!(same(&left), same(&markdown));
-    // It says the same of a run that was moved.
+    check_excerpts(&home, &wheel, &markdown);
+    // It says the same of a run that was moved, whatever the threads.
     std::fs::rename(home.at("wheel"), home.at("moved")).unwrap();
-    home.ok("report moved --no-times");
+    home.ok("report moved --no-times --threads 3");
     assert_eq!(home.text("moved/report.md"), left);
+    // Where a model is gone it is named, by its node alone.
+    let reference = node_of(&wheel, "ntp", 1, "sft");
+    std::fs::remove_dir_all(home.at(&format!("moved/nodes/{reference}/checkpoints"))).unwrap();
+    home.ok("report moved --no-times");
+    let said = format!("Its reference, {reference}, is not there.");
+    assert!(home.text("moved/report.md").contains(&said), "{said}");
+}
+
+/// The tokens that `remit weights` finds to weigh most and least in the same windows.
+fn check_excerpts(home: &Home, wheel: &Value, markdown: &str) {
+    const LENGTH: usize = 32;
+    let midtrain = node_of(wheel, "remit", 1, "midtrain");
+    let settings: toml::Table = home.text(&format!("wheel/nodes/{midtrain}/settings.toml")).parse().unwrap();
+    let tokens = settings["data"]["tokens"].as_str().unwrap();
+    let store = remit_corpus::TokenStore::open(&home.at(tokens)).unwrap();
+    let learner = settings["from"].as_str().unwrap();
+    let reference = settings["reference"]["checkpoint"].as_str().unwrap();
+    let windows = remit_corpus::Windows::cut(&store, LENGTH).unwrap();
+    let count = windows.len().min(64);
+    let ids: Vec<Vec<u32>> = (0..count)
+        .map(|n| {
+            let window = windows.window(n * windows.len() / count);
+            let real = window.mask.iter().filter(|counts| **counts).count();
+            window.tokens[..=real].to_vec()
+        })
+        .collect();
+    home.write("ids.json", serde_json::to_vec(&ids).unwrap());
+    home.write("weights.toml", "[weights]\nepsilon_low = 1.0\nepsilon_high = 1.0\n");
+    let line = format!(
+        "weights --config weights.toml --ids ids.json --learner {learner} --reference {reference} --json"
+    );
+    let weighed = home.json(&line);
+    let mut all: Vec<(f64, String)> = Vec::new();
+    let tokenizer = remit_corpus::Tokenizer::of_checkpoint(&home.checkpoint(learner)).unwrap().unwrap();
+    for (sequence, ids) in weighed["sequences"].as_array().unwrap().iter().zip(&ids) {
+        for (weight, id) in sequence["weights"].as_array().unwrap().iter().zip(&ids[1..]) {
+            all.push((weight.as_f64().unwrap(), tokenizer.decode(&[*id]).unwrap()));
+        }
+    }
+    all.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let section = markdown.split("## Tokens weighted most and least").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    assert!(section.contains("### remit\n"));
+    let rows: Vec<Vec<&str>> = section
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.contains("in context"))
+        .map(|line| line.split(" | ").collect())
+        .collect();
+    assert_eq!(rows.len(), 24);
+    let number = |row: &Vec<&str>| row[0].trim_start_matches("| ").parse::<f64>().unwrap();
+    for (row, (weight, token)) in [(&rows[0], &all[all.len() - 1]), (&rows[12], &all[0])] {
+        assert!((number(row) - weight).abs() < 1e-4, "{row:?}: {weight}");
+        let plain = |text: &str| text.replace(['\\', '\n'], "").trim().replace("&lt;", "<");
+        assert_eq!(plain(row[1]), plain(token));
+        assert!(plain(row[2]).contains(plain(token).trim()), "{row:?}");
+    }
+    assert!(rows[..12].is_sorted_by(|a, b| number(a) >= number(b)));
+    assert!(rows[12..].is_sorted_by(|a, b| number(a) <= number(b)));
 }

@@ -47,4 +47,12 @@ impl Table {
         self.rows.push(cells.into_iter().map(Into::into).collect());
         debug_assert_eq!(self.rows.last().map(Vec::len), Some(self.headings.len()));
     }
+
+    /// Whether a column is of words: in one of its cells there is neither a number nor nothing.
+    pub fn is_words(&self, column: usize) -> bool {
+        let is_number = |cell: &String| {
+            cell == "-" || cell.trim_start_matches(['+', '-', '[']).starts_with(|c: char| c.is_ascii_digit())
+        };
+        column == 0 || !self.rows.iter().all(|row| is_number(&row[column]))
+    }
 }

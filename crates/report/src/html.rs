@@ -59,16 +59,39 @@ fn write(page: &mut String, block: &Block) {
     }
 }
 
+/// Words stand at the left and numbers at the right; an interval has a column of its own below the heading of its mean.
 fn write_table(page: &mut String, table: &Table) {
+    let columns = 0..table.headings.len();
+    let has_interval = |column: usize| table.rows.iter().any(|row| interval_of(&row[column]).is_some());
+    let kinds: Vec<(bool, bool)> =
+        columns.map(|column| (table.is_words(column), column > 0 && has_interval(column))).collect();
     *page += "<div class=\"scroll\"><table><thead><tr>";
-    table.headings.iter().for_each(|heading| *page += &format!("<th scope=\"col\">{}</th>", escape(heading)));
+    for (heading, (is_words, has_interval)) in table.headings.iter().zip(&kinds) {
+        let class = if *is_words { " class=\"words\"" } else { "" };
+        let span = if *has_interval { " colspan=\"2\"" } else { "" };
+        *page += &format!("<th scope=\"col\"{class}{span}>{}</th>", escape(heading));
+    }
     *page += "</tr></thead><tbody>\n";
     for row in &table.rows {
         *page += &format!("<tr><th scope=\"row\">{}</th>", escape(&row[0]));
-        row[1..].iter().for_each(|cell| *page += &format!("<td>{}</td>", escape(cell)));
+        for (cell, (is_words, has_interval)) in row.iter().zip(&kinds).skip(1) {
+            let (mean, interval) = interval_of(cell).unwrap_or((cell, ""));
+            let [mean, interval] = [mean, interval].map(escape);
+            *page += &match (is_words, has_interval) {
+                (_, true) => format!("<td class=\"mean\">{mean}</td><td class=\"interval\">{interval}</td>"),
+                (true, _) => format!("<td class=\"words\">{mean}</td>"),
+                (false, _) => format!("<td>{mean}</td>"),
+            };
+        }
         *page += "</tr>\n";
     }
     *page += "</tbody></table></div>\n";
+}
+
+/// A mean and the interval behind it.
+fn interval_of(cell: &str) -> Option<(&str, &str)> {
+    let at = cell.find(" [").filter(|_| cell.ends_with(']'))?;
+    Some((&cell[..at], &cell[at + 1..]))
 }
 
 /// Text as HTML, inside elements and quoted attributes.

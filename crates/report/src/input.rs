@@ -2,6 +2,8 @@
 
 use crate::Error;
 use remit_eval::dynamics::{DYNAMICS, Dynamics, read_dynamics};
+use remit_store::checkpoint::checkpoints_of;
+use remit_store::tensors::TensorDirectory;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -9,8 +11,18 @@ use std::path::{Path, PathBuf};
 
 const FLYWHEEL: &str = "flywheel.json";
 const METRICS: &str = "metrics.jsonl";
+const CHECKPOINTS: &str = "checkpoints";
 /// The arm that the others are compared with.
 pub(crate) const BASELINE: &str = "ntp";
+
+/// What the files of a flywheel that has not finished would say now.
+#[derive(Clone, Debug)]
+pub struct Now {
+    /// As in `flywheel.json`.
+    pub flywheel: String,
+    /// As in `recipe.toml`.
+    pub recipe: String,
+}
 
 /// A run directory, read.
 #[derive(Clone, Debug)]
@@ -27,6 +39,8 @@ pub struct Run {
     /// `settings.toml` of mid-trainings, by the node's name; of a single run, its own.
     pub(crate) settings: BTreeMap<String, toml::Table>,
     pub(crate) recipe: Option<toml::Table>,
+    /// Of the first model that has a checkpoint.
+    pub(crate) num_parameters: Option<u64>,
     /// Names and hashes of what a single run was made of.
     pub(crate) inputs: BTreeMap<String, String>,
 }
@@ -165,15 +179,14 @@ pub(crate) const WEIGHT_FIGURES: [(&str, &str); 7] = [
 ];
 
 impl Run {
-    /// Reads a run directory, finished or not. `flywheel` is what its `flywheel.json` would say now, where somebody
-    /// knows better than the file.
+    /// Reads a run directory, finished or not. `now` is for where somebody knows better than its files.
     ///
     /// # Errors
     /// A directory that is none; a file that is damaged.
-    pub fn read(directory: &Path, flywheel: Option<&str>) -> Result<Run, Error> {
+    pub fn read(directory: &Path, now: Option<&Now>) -> Result<Run, Error> {
         let file = directory.join(FLYWHEEL);
-        let text = match flywheel {
-            Some(text) => Some(text.to_owned()),
+        let text = match now {
+            Some(now) => Some(now.flywheel.clone()),
             None => read_text(&file)?,
         };
         let kind = match text {
@@ -187,7 +200,13 @@ impl Run {
             (None, Kind::Nodes) => nodes_of(&directory.join("nodes"))?,
             (None, _) => Flywheel::default(),
         };
-        let recipe = read_toml(&directory.join("recipe.toml"))?;
+        let path = directory.join("recipe.toml");
+        let recipe = match now {
+            Some(now) => {
+                Some(now.recipe.parse().map_err(|error: toml::de::Error| wrong(&path, error.to_string()))?)
+            }
+            None => read_toml(&path)?,
+        };
         let mut run = Run {
             kind,
             wheel,
@@ -196,6 +215,7 @@ impl Run {
             results: BTreeMap::new(),
             dynamics: BTreeMap::new(),
             settings: BTreeMap::new(),
+            num_parameters: None,
             inputs: BTreeMap::new(),
         };
         if kind == Kind::Single {
@@ -213,6 +233,20 @@ impl Run {
             run.add(&name, &directory.join("nodes").join(&name))?;
         }
         Ok(run)
+    }
+
+    /// The first mid-training of every arm that has one: that of its first turn and seed. The arm, the node's name, and
+    /// its settings as they were written.
+    pub fn first_midtrainings(&self) -> Vec<(&str, &str, &toml::Table)> {
+        let mut first: BTreeMap<&str, (u64, &str)> = BTreeMap::new();
+        for node in self.wheel.nodes.iter().filter(|node| node.stage == "midtrain") {
+            for owner in node.owners.iter().filter(|owner| owner.iteration == 1) {
+                let ours = (owner.seed, node.name.as_str());
+                first.entry(&owner.arm).and_modify(|first| *first = ours.min(*first)).or_insert(ours);
+            }
+        }
+        let found = first.into_iter();
+        found.filter_map(|(arm, (_, node))| Some((arm, node, self.settings.get(node)?))).collect()
     }
 
     /// Reads what a node has left so far.
@@ -234,6 +268,9 @@ impl Run {
                 serde_json::from_str(&text).map_err(|error| wrong(&path, error.to_string()))?;
             self.results.insert(name.to_owned(), results.results);
         }
+        if self.num_parameters.is_none() {
+            self.num_parameters = num_parameters(directory)?;
+        }
         if let Some(dynamics) = read_dynamics(&directory.join(DYNAMICS))? {
             self.dynamics.insert(name.to_owned(), dynamics);
         }
@@ -251,6 +288,27 @@ impl Run {
         found.sort_by_key(|(seed, ..)| *seed);
         found
     }
+
+    /// The mid-trainings of a turn that are drawn: those that are done, or all where none is.
+    pub(crate) fn drawn(&self, arm: &str, iteration: u32) -> Vec<(u64, &Node, &Log)> {
+        let mut found = self.midtrainings(arm, iteration);
+        if found.iter().any(|(_, node, _)| node.state == "done") {
+            found.retain(|(_, node, _)| node.state == "done");
+        }
+        found
+    }
+}
+
+/// The parameters of a run's first checkpoint, by what its tensors' files say of themselves.
+fn num_parameters(directory: &Path) -> Result<Option<u64>, Error> {
+    if !directory.join(CHECKPOINTS).is_dir() {
+        return Ok(None);
+    }
+    let checkpoints = checkpoints_of(directory)?;
+    let Some(checkpoint) = checkpoints.first() else { return Ok(None) };
+    let tensors = TensorDirectory::open(checkpoint.path())?;
+    let count = |name: &str| tensors.info(name).map_or(0, |info| info.num_elements() as u64);
+    Ok(Some(tensors.names().map(count).sum()))
 }
 
 /// Nodes by what lies in their directories; each mid-training stands for itself.

@@ -15,7 +15,7 @@ mod sections;
 
 pub use document::Document;
 pub use error::Error;
-pub use input::Run;
+pub use input::{Now, Run};
 pub use sections::{Excerpt, Excerpts, Options, report};
 
 use remit_store::atomic;

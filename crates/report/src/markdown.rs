@@ -46,7 +46,8 @@ fn write_table(text: &mut String, table: &Table) {
         format!("| {} |\n", cells.join(" | "))
     };
     *text += &format!("\n{}", line(&table.headings));
-    *text += &format!("|---|{}\n", "--:|".repeat(table.headings.len() - 1));
+    let align = |column| if table.is_words(column) { "---|" } else { "--:|" };
+    *text += &format!("|{}\n", (0..table.headings.len()).map(align).collect::<String>());
     table.rows.iter().for_each(|row| *text += &line(row));
 }
 

@@ -33,4 +33,4 @@ pub use score::{ScoreObserver, ScorePlan, ScoreSettings, score};
 pub use settings::{Learning, Settings, Stage};
 pub use text::run;
 pub use trainer::{Moments, Refusal, Trainer};
-pub use weigh::{Weighed, weigh};
+pub use weigh::{Weighed, weigh, weigh_windows};

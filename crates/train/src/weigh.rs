@@ -22,11 +22,51 @@ pub struct Weighed {
 }
 
 /// Weighs sequences under `objective`, each by itself; batch-wide statistics run over all of them.
+///
+/// # Errors
+/// Sequences of less than two tokens; otherwise as [`weigh_windows`].
 pub fn weigh(
     learner: impl Into<Frozen>,
     reference: impl Into<Frozen>,
     objective: &Objective,
     sequences: &[Vec<u32>],
+) -> Result<(Vec<Weighed>, Summary), Error> {
+    if let Some((index, ids)) = sequences.iter().enumerate().find(|(_, ids)| ids.len() < 2) {
+        return Err(Error::TooShort { index, length: ids.len() });
+    }
+    // Windows of a batch have one length: shorter sequences are filled up, and what is filled up counts nowhere.
+    let length = sequences.iter().map(|ids| ids.len() - 1).max().unwrap_or(1);
+    let windows: Vec<Window> = sequences
+        .iter()
+        .map(|ids| {
+            let mut tokens = ids.clone();
+            tokens.resize(length + 1, 0);
+            let mask = (0..length).map(|t| t + 1 < ids.len()).collect();
+            Window { index: 0, tokens, mask, documents: vec![0; length] }
+        })
+        .collect();
+    let (mut weighed, summary) = weigh_windows(learner, reference, objective, &windows, false)?;
+    for (weighed, ids) in weighed.iter_mut().zip(sequences) {
+        let Weighed { ids: filled, learner, reference, delta, weights } = weighed;
+        filled.truncate(ids.len());
+        for stream in [learner, reference, delta, weights] {
+            stream.truncate(ids.len() - 1);
+        }
+    }
+    Ok((weighed, summary))
+}
+
+/// Weighs windows of one length under `objective` as a step would, in one batch; `mask_documents` hides the documents of
+/// a window from one another.
+///
+/// # Errors
+/// Models of two vocabularies; ids that are none; log-probabilities that are not finite.
+pub fn weigh_windows(
+    learner: impl Into<Frozen>,
+    reference: impl Into<Frozen>,
+    objective: &Objective,
+    windows: &[Window],
+    mask_documents: bool,
 ) -> Result<(Vec<Weighed>, Summary), Error> {
     let (learner, reference) = (learner.into(), reference.into());
     let (learner_vocab, reference_vocab) =
@@ -34,46 +74,40 @@ pub fn weigh(
     if learner_vocab != reference_vocab {
         return Err(Error::VocabulariesDiffer { learner: learner_vocab, reference: reference_vocab });
     }
-    for (index, ids) in sequences.iter().enumerate() {
-        if ids.len() < 2 {
-            return Err(Error::TooShort { index, length: ids.len() });
-        }
-        learner.check_ids(ids)?;
+    for window in windows {
+        learner.check_ids(&window.tokens)?;
     }
-    // Windows of a batch have one length: shorter sequences are filled up, and what is filled up counts nowhere.
-    let length = sequences.iter().map(|ids| ids.len() - 1).max().unwrap_or(1);
+    let length = windows.first().map_or(1, |window| window.mask.len());
     let mut models = [Online::new(learner, length, length)?, Online::new(reference, length, length)?];
-    let (mut mask, mut streams) = (Vec::new(), [Vec::new(), Vec::new()]);
-    for (index, ids) in sequences.iter().enumerate() {
-        let mut tokens = ids.clone();
-        tokens.resize(length + 1, 0);
-        let counts: Vec<bool> = (0..length).map(|t| t + 1 < ids.len()).collect();
-        let window = Window { index: 0, tokens, mask: counts.clone(), documents: vec![0; length] };
-        let batch = Batch::stack(&[window], false);
+    let (mut mask, mut documents, mut streams) = (Vec::new(), Vec::new(), [Vec::new(), Vec::new()]);
+    for (index, window) in windows.iter().enumerate() {
+        let batch = Batch::stack(std::slice::from_ref(window), mask_documents);
         for ((model, stream), role) in models.iter_mut().zip(&mut streams).zip(["learner", "reference"]) {
             let log_probs = model.log_probs(&batch);
-            if log_probs[..ids.len() - 1].iter().any(|log_prob| !log_prob.is_finite()) {
+            let mut counted = log_probs.iter().zip(&window.mask).filter(|(_, counts)| **counts);
+            if counted.any(|(log_prob, _)| !log_prob.is_finite()) {
                 return Err(Error::SequenceNotFinite { role, index });
             }
             stream.extend(log_probs);
         }
-        mask.extend(counts);
+        mask.extend(&window.mask);
+        documents.extend(&window.documents);
     }
     let [learner, reference] = streams;
     let signals = Signals {
         length,
         mask: &mask,
-        documents: &vec![0; mask.len()],
+        documents: &documents,
         learner: &learner,
         reference: Some(&reference),
     };
     let denominator = objective.denominator(length, [&mask[..]])?;
     let (mut weights, mut derivative) = (vec![0.0; mask.len()], vec![0.0; mask.len()]);
     let statistics: Statistics = objective.evaluate(&signals, denominator, &mut weights, &mut derivative);
-    let weighed = sequences.iter().enumerate().map(|(index, ids)| {
-        let range = index * length..index * length + ids.len() - 1;
+    let weighed = windows.iter().enumerate().map(|(index, window)| {
+        let range = index * length..(index + 1) * length;
         Weighed {
-            ids: ids.clone(),
+            ids: window.tokens.clone(),
             learner: learner[range.clone()].to_vec(),
             reference: reference[range.clone()].to_vec(),
             delta: reference[range.clone()].iter().zip(&learner[range.clone()]).map(|(r, l)| r - l).collect(),

@@ -4,6 +4,7 @@ pub mod compare;
 pub mod dpo;
 pub mod dynamics;
 pub mod eval;
+mod excerpts;
 pub mod flywheel;
 pub mod generate;
 pub mod inspect;

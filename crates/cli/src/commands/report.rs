@@ -1,11 +1,11 @@
 //! `remit report`: what a flywheel came to, as a page.
 
-use super::flywheel;
+use super::{excerpts, flywheel};
 use crate::args::Shared;
 use crate::render::error::Failure;
 use clap::Args;
 use remit_flywheel::{Graph, Report};
-use remit_report::{Options, Run};
+use remit_report::{Now, Options, Run};
 use std::path::{Path, PathBuf};
 
 /// Flags of the verb.
@@ -25,28 +25,30 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     // With its recipe a flywheel that has not finished knows its arms.
     let now = match &shared.config {
         Some(_) => {
-            let (recipe, _) = flywheel::read(flywheel::open(shared)?, Some(&run), shared)?;
+            let (recipe, toml) = flywheel::read(flywheel::open(shared)?, Some(&run), shared)?;
             let report = Report::read(&Graph::new(&recipe)?)?;
-            Some(serde_json::to_string(&report).map_err(Failure::new)?)
+            let flywheel = serde_json::to_string(&report).map_err(Failure::new)?;
+            Some(Now { flywheel, recipe: toml })
         }
         None => None,
     };
     if shared.dry_run {
-        Run::read(&run, now.as_deref())?;
+        Run::read(&run, now.as_ref())?;
         let [html, markdown] = [remit_report::HTML, remit_report::MARKDOWN].map(|name| run.join(name));
         return shared.print(
             || format!("would write {} and {}\n", html.display(), markdown.display()),
             &serde_json::json!({ "html": html, "markdown": markdown }),
         );
     }
-    let [html, markdown] = write(&run, now.as_deref(), no_times)?;
+    let [html, markdown] = write(&run, now.as_ref(), no_times)?;
     let value = serde_json::json!({ "html": html, "markdown": markdown });
     shared.print(|| format!("{}\n{}\n", html.display(), markdown.display()), &value)
 }
 
 /// Writes the report of a run directory; the paths of the page and of the Markdown.
-pub(super) fn write(run: &Path, now: Option<&str>, no_times: bool) -> Result<[PathBuf; 2], Failure> {
+pub(super) fn write(run: &Path, now: Option<&Now>, no_times: bool) -> Result<[PathBuf; 2], Failure> {
     let read = Run::read(run, now)?;
-    let document = remit_report::report(&read, &Options { no_times, ..Options::default() });
+    let excerpts = excerpts::of_run(&read, run)?;
+    let document = remit_report::report(&read, &Options { no_times, excerpts });
     Ok(remit_report::write(&document, run)?)
 }

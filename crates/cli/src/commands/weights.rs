@@ -112,7 +112,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
 }
 
 /// The tokenizer of the two models; none where neither has one.
-fn open_tokenizer(learner: &Path, reference: &Path) -> Result<Option<Tokenizer>, Failure> {
+pub(super) fn open_tokenizer(learner: &Path, reference: &Path) -> Result<Option<Tokenizer>, Failure> {
     match (Tokenizer::of_checkpoint(learner)?, Tokenizer::of_checkpoint(reference)?) {
         (Some(of_learner), Some(of_reference)) if of_learner.hash() != of_reference.hash() => Err(Failure::new(format!(
             "the reference `{}` has another tokenizer than the learner `{}`: {:.12} instead of {:.12}",
@@ -144,7 +144,8 @@ fn tokenize(tokenizer: &Tokenizer, path: &Path, max_length: usize) -> Result<Vec
         .collect())
 }
 
-fn token_text(tokenizer: &Tokenizer, id: u32) -> String {
+/// A token as it is shown.
+pub(super) fn token_text(tokenizer: &Tokenizer, id: u32) -> String {
     match tokenizer.decode(&[id]) {
         Ok(text) if !text.is_empty() && !text.contains('\u{fffd}') => text,
         _ => tokenizer.token(id).unwrap_or_else(|| format!("<{id}>")),

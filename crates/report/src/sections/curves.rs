@@ -74,6 +74,7 @@ fn single(view: &View<'_>, store: &str) -> Vec<Series> {
     logs.map(|log| Series {
         name: "this run".to_owned(),
         place: 1,
+        turn: 0,
         points: log.losses(store).into_iter().map(|(x, y)| (x, y, None)).collect(),
     })
     .collect()
@@ -83,24 +84,24 @@ fn single(view: &View<'_>, store: &str) -> Vec<Series> {
 fn lines(view: &View<'_>, store: &str, iteration: u32) -> Vec<Series> {
     let is_shown = |turn: &&Turn| turn.iteration == iteration || turn.iteration == 0;
     let series = view.turns.iter().filter(is_shown).enumerate().map(|(index, turn)| {
-        let runs = view.run.midtrainings(&turn.arm, turn.iteration);
+        let runs = view.run.drawn(&turn.arm, turn.iteration);
         let curves: Vec<Vec<(f64, f64)>> = runs.iter().map(|(.., log)| log.losses(store)).collect();
         // Nodes that nobody says the arms of stand side by side.
         let place = if view.run.kind == Kind::Nodes { index + 1 } else { view.place(&turn.arm) };
-        Series { name: turn.arm.clone(), place, points: over_seeds(&curves) }
+        Series { name: turn.arm.clone(), place, turn: 1, points: over_seeds(&curves) }
     });
     series.filter(|series| !series.points.is_empty()).collect()
 }
 
-/// The mean curve where all seeds have a value, with its interval.
+/// The mean curve as far as all seeds have come, with its interval. Seeds meet at the same evaluation or step: windows that
+/// are filled up make their tokens differ a little.
 pub(super) fn over_seeds(curves: &[Vec<(f64, f64)>]) -> Vec<Point> {
-    let Some(first) = curves.first() else { return Vec::new() };
-    let at = |x: f64| -> Option<Vec<f64>> {
-        curves.iter().map(|curve| curve.iter().find(|point| point.0 == x).map(|point| point.1)).collect()
-    };
-    let points = first.iter().filter_map(|(x, _)| {
-        let (mean, interval) = mean_interval(&at(*x)?);
-        Some((*x, mean, interval.map(|interval| (interval.low, interval.high))))
+    let shortest = curves.iter().map(Vec::len).min().unwrap_or(0);
+    let at = |index: usize| -> (Vec<f64>, Vec<f64>) { curves.iter().map(|curve| curve[index]).unzip() };
+    let points = (0..shortest).map(|index| {
+        let (tokens, values) = at(index);
+        let (mean, interval) = mean_interval(&values);
+        (mean_interval(&tokens).0, mean, interval.map(|interval| (interval.low, interval.high)))
     });
     points.collect()
 }
@@ -122,7 +123,7 @@ fn reached(view: &View<'_>, stores: &BTreeSet<String>) -> Table {
             }
             let percent = |share: &f64| format!("{:.1}%", share * 100.0);
             let words: Vec<String> =
-                shares.iter().map(|share| share.as_ref().map_or("not reached".to_owned(), percent)).collect();
+                shares.iter().map(|share| share.as_ref().map_or("-".to_owned(), percent)).collect();
             let found: Vec<f64> = shares.iter().copied().flatten().collect();
             let mean = match (found.is_empty(), mean_interval(&found)) {
                 (true, _) => "-".to_owned(),
@@ -169,9 +170,9 @@ mod tests {
 
     #[test]
     fn seeds_are_averaged_where_all_have_come() {
-        let curves = [vec![(0.0, 1.0), (1.0, 3.0)], vec![(0.0, 2.0)]];
+        let curves = [vec![(4.0, 1.0), (8.0, 3.0)], vec![(6.0, 2.0)]];
         let mean = over_seeds(&curves);
-        assert_eq!((mean.len(), mean[0].0, mean[0].1), (1, 0.0, 1.5));
+        assert_eq!((mean.len(), mean[0].0, mean[0].1), (1, 5.0, 1.5));
         assert!(mean[0].2.is_some_and(|(low, high)| low < 1.0 && high > 2.0));
     }
 }

@@ -126,7 +126,12 @@ fn charts(view: &View<'_>, courses: &[(&Turn, Vec<Course<'_>>)], store: &str) ->
                 let (y, interval) = mean_interval(&mean(|point| point.1));
                 (x, y, interval.map(|Interval { low, high }| (low, high)))
             });
-            Series { name: view.name(turn), place: view.place(&turn.arm), points: points.collect() }
+            Series {
+                name: view.name(turn),
+                place: view.place(&turn.arm),
+                turn: turn.iteration,
+                points: points.collect(),
+            }
         });
         Chart::Lines(Lines {
             caption: format!("{name}, {store}"),

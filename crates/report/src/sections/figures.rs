@@ -86,7 +86,7 @@ fn table(view: &View<'_>, metric: &str, point: &str) -> Option<Table> {
 
 /// Differences to the baseline from point to point.
 pub(super) fn gains(view: &View<'_>) -> Option<Section> {
-    let mut blocks = Vec::new();
+    let (mut blocks, mut charts) = (Vec::new(), Vec::new());
     for (task, metric, name) in view.headlines() {
         let unit = Unit::of(&task, &metric);
         let mut table = Table::new(std::iter::once("arm").chain(view.points.iter().map(String::as_str)));
@@ -117,14 +117,15 @@ pub(super) fn gains(view: &View<'_>) -> Option<Section> {
         blocks.push(Block::Heading(name.clone()));
         blocks.push(Block::Table(table));
         let x = format!("difference to ntp, {}", unit.word());
-        blocks.push(Block::Charts(vec![Chart::Whiskers(Whiskers { caption: name, x, rows })]));
+        charts.push(Chart::Whiskers(Whiskers { caption: name, x, rows }));
     }
     if blocks.is_empty() {
         return None;
     }
     let text = "Differences to ntp at each point of the pipeline, with 95% intervals over seeds: whether what mid-training \
-                gained is still there behind it.";
+                gained is still there behind it. An arrow: the interval goes on.";
     blocks.insert(0, Block::Text(text.to_owned()));
+    blocks.insert(1, Block::Charts(charts));
     Some(Section { id: "gains", title: "Gains kept".to_owned(), blocks })
 }
 
@@ -160,6 +161,7 @@ pub(super) fn iterations(view: &View<'_>) -> Option<Section> {
                 series.push(Series {
                     name: (*arm).clone(),
                     place: view.place(arm),
+                    turn: 0,
                     points: points.collect(),
                 });
             }

@@ -2,15 +2,17 @@
 
 use super::View;
 use crate::document::{Block, Section, Table};
-use crate::input::{BASELINE, Kind};
-use crate::numbers::Unit;
+use crate::input::{BASELINE, Difference, Kind, Mean};
+use crate::numbers::{Unit, count};
 
 pub(super) fn section(view: &View<'_>) -> Option<Section> {
     let run = view.run;
     let mut blocks = Vec::new();
     if run.kind == Kind::Single {
         let log = run.logs.values().next()?;
-        blocks.push(Block::Text(format!("A single run; {} steps are done.", log.steps)));
+        let model = run.num_parameters.map(|n| format!(", a model of {} parameters", count(n as f64)));
+        let model = model.unwrap_or_default();
+        blocks.push(Block::Text(format!("A single run{model}; {} steps are done.", log.steps)));
         if let Some(objective) = run.settings.values().next().and_then(|settings| settings.get("objective")) {
             blocks.push(Block::Text(format!("Objective: {objective}")));
         }
@@ -40,12 +42,15 @@ fn wheel(view: &View<'_>) -> Vec<Block> {
     };
     let mut table = Table::new(["arm", "objective", "reference", "iterations"]);
     let of_recipe = get(&["flywheel", "arms"]).and_then(|arms| arms.as_array());
+    let objectives: Vec<&toml::Table> =
+        of_recipe.into_iter().flatten().filter_map(|arm| arm.get("objective")?.as_table()).collect();
     for arm in view.arms.iter().filter(|_| view.run.kind == Kind::Flywheel) {
         let named = |found: &&toml::Value| found.get("name").and_then(|name| name.as_str()) == Some(arm);
         let found = of_recipe.and_then(|arms| arms.iter().find(named));
-        let objective =
-            found.and_then(|found| found.get("objective")).map_or("-".to_owned(), ToString::to_string);
-        let looks_up = !objective.contains("\"ntp\"");
+        let objective = found
+            .and_then(|found| found.get("objective")?.as_table())
+            .map_or("-".to_owned(), |of| in_words(of, &objectives));
+        let looks_up = objective != "ntp";
         let reference = found.and_then(|found| found.get("reference")?.as_str()).unwrap_or("rl");
         let turns =
             view.turns.iter().filter(|turn| turn.arm == *arm).map(|turn| turn.iteration).max().unwrap_or(0);
@@ -58,6 +63,9 @@ fn wheel(view: &View<'_>) -> Vec<Block> {
     }
     if !table.rows.is_empty() {
         blocks.push(Block::Table(table));
+        let text =
+            "Options that all arms with one kind of objective have alike are left out; the recipe has them.";
+        blocks.push(Block::Text(text.to_owned()));
     }
     let mut settings = Table::new(["setting", "value"]);
     for path in [
@@ -79,15 +87,36 @@ fn wheel(view: &View<'_>) -> Vec<Block> {
             settings.row([path.join("."), value.to_string()]);
         }
     }
+    if let Some(parameters) = view.run.num_parameters {
+        settings.row(["parameters of the model".to_owned(), count(parameters as f64)]);
+    }
     if !settings.rows.is_empty() {
         blocks.push(Block::Table(settings));
     }
     let words: Vec<String> = verdicts(view);
     if !words.is_empty() {
         blocks.push(Block::Heading("After mid-training, compared with ntp".to_owned()));
+        if words.len() > 1 {
+            let text =
+                "Each by itself: of twenty differences that are none, one is expected to look like one.";
+            blocks.push(Block::Text(text.to_owned()));
+        }
         blocks.push(Block::List(words));
     }
     blocks
+}
+
+/// `remit, epsilon_low 1.0`: without the options that all arms of its kind have alike.
+fn in_words(objective: &toml::Table, all: &[&toml::Table]) -> String {
+    let kind = objective.get("kind").and_then(|kind| kind.as_str()).unwrap_or("-").to_owned();
+    let kin: Vec<_> = all.iter().filter(|other| other.get("kind") == objective.get("kind")).collect();
+    let differs =
+        |key: &String| kin.len() < 2 || kin.iter().any(|other| other.get(key) != objective.get(key));
+    let options = objective.iter().filter(|(key, _)| *key != "kind" && differs(key));
+    options.fold(kind, |text, (key, value)| match value.as_str() {
+        Some(word) => format!("{text}, {key} {word}"),
+        None => format!("{text}, {key} {value}"),
+    })
 }
 
 /// A sentence a turn and headline figure.
@@ -97,28 +126,60 @@ fn verdicts(view: &View<'_>) -> Vec<String> {
         for (task, metric, name) in view.headlines() {
             let Some(found) = view.find(turn, "midtrain", (&task, &metric)) else { continue };
             let Some(difference) = found.difference else { continue };
-            let unit = Unit::of(&task, &metric);
-            let seeds = difference.difference.count;
-            let amount = unit.signed(difference.difference.mean);
-            let what = match difference.t_interval {
-                None => "one seed says nothing about chance".to_owned(),
-                Some(interval) if interval.low > 0.0 || interval.high < 0.0 => {
-                    let is_better = (difference.difference.mean > 0.0) == (unit == Unit::Share);
-                    let better = if is_better { "better" } else { "worse" };
-                    format!(
-                        "95% {} over {seeds} seeds, distinguishable from none: {better}",
-                        unit.interval(interval)
-                    )
-                }
-                Some(interval) => {
-                    format!(
-                        "95% {} over {seeds} seeds, not distinguishable from none",
-                        unit.interval(interval)
-                    )
-                }
-            };
-            words.push(format!("{}: {name} {amount} {} ({what}).", view.name(turn), unit.word()));
+            words.push(verdict(&view.name(turn), &name, Unit::of(&task, &metric), difference));
         }
     }
     words
+}
+
+/// `remit is better in accuracy on sums: +1.2 points, 95% interval [+0.4, +2.0], 5 seeds.`
+fn verdict(arm: &str, figure: &str, unit: Unit, difference: Difference) -> String {
+    let Mean { mean, count } = difference.difference;
+    let amount = format!("{} {}", unit.signed(mean), unit.word());
+    let Some(interval) = difference.t_interval else {
+        return format!("{arm} cannot be told from ntp by one seed in {figure}: {amount}.");
+    };
+    let is_told = interval.low > 0.0 || interval.high < 0.0;
+    // Of accuracy more is better, of losses less.
+    let what = match (is_told, (mean > 0.0) == (unit == Unit::Share)) {
+        (false, _) => "cannot be told from ntp",
+        (true, true) => "is better than ntp",
+        (true, false) => "is worse than ntp",
+    };
+    format!("{arm} {what} in {figure}: {amount}, 95% interval {}, {count} seeds.", unit.interval(interval))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::Interval;
+
+    #[test]
+    fn arms_are_told_apart_by_what_differs() {
+        let [a, b, c] =
+            ["kind = 'x'\ne = 1.0\nf = 'g'", "kind = 'x'\ne = 2.0\nf = 'g'", "kind = 'y'\ne = 3.0"]
+                .map(|text| text.parse::<toml::Table>().unwrap());
+        let all = [&a, &b, &c];
+        assert_eq!(all.map(|of| in_words(of, &all)), ["x, e 1.0", "x, e 2.0", "y, e 3.0"]);
+    }
+
+    #[test]
+    fn verdicts_have_the_sign_of_their_figure() {
+        let of = |unit, mean, low, high| {
+            let difference =
+                Difference { difference: Mean { mean, count: 3 }, t_interval: Some(Interval { low, high }) };
+            verdict("arm", "figure", unit, difference)
+        };
+        let said = of(Unit::Loss, -0.02, -0.03, -0.01);
+        assert_eq!(
+            said,
+            "arm is better than ntp in figure: -0.0200 nats, 95% interval [-0.0300, -0.0100], 3 seeds."
+        );
+        assert!(of(Unit::Loss, 0.02, 0.01, 0.03).contains("is worse"));
+        assert!(of(Unit::Share, 0.02, 0.01, 0.03).contains("is better"));
+        assert!(of(Unit::Share, -0.02, -0.03, -0.01).contains("is worse"));
+        assert!(of(Unit::Share, 0.02, -0.01, 0.05).contains("cannot be told"));
+        let one = Difference { difference: Mean { mean: 0.1, count: 1 }, t_interval: None };
+        assert!(verdict("arm", "figure", Unit::Share, one).contains("by one seed"));
+    }
 }

@@ -10,14 +10,18 @@ use crate::input::{Kind, Log, WEIGHT_FIGURES};
 const MOST_POINTS: usize = 60;
 
 pub(super) fn section(view: &View<'_>) -> Option<Section> {
-    let mut runs: Vec<(String, usize, Vec<&Log>)> = Vec::new();
+    let mut runs: Vec<(String, (usize, u32), Vec<&Log>)> = Vec::new();
     if view.run.kind == Kind::Single {
-        runs.extend(view.run.logs.values().map(|log| ("this run".to_owned(), 1, vec![log])));
+        runs.extend(view.run.logs.values().map(|log| ("this run".to_owned(), (1, 0), vec![log])));
     }
     for (index, turn) in view.turns.iter().enumerate() {
-        let found = view.run.midtrainings(&turn.arm, turn.iteration);
+        let found = view.run.drawn(&turn.arm, turn.iteration);
         let place = if view.run.kind == Kind::Nodes { index + 1 } else { view.place(&turn.arm) };
-        runs.push((view.name(turn), place, found.into_iter().map(|(_, _, log)| log).collect()));
+        runs.push((
+            view.name(turn),
+            (place, turn.iteration),
+            found.into_iter().map(|(_, _, log)| log).collect(),
+        ));
     }
     runs.retain(|(_, _, logs)| logs.iter().any(|log| !log.weights.is_empty()));
     if runs.is_empty() {
@@ -27,7 +31,7 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
     let mut table = Table::new(["arm", "figure", "first tenth", "last tenth"]);
     for (key, name) in WEIGHT_FIGURES {
         let mut series = Vec::new();
-        for (arm, place, logs) in &runs {
+        for (arm, (place, turn), logs) in &runs {
             let curves: Vec<Vec<(f64, f64)>> = logs.iter().map(|log| values(log, key)).collect();
             let mut points = over_seeds(&curves);
             if points.is_empty() {
@@ -40,7 +44,7 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
             table.row([arm.clone(), name.to_owned(), first, last]);
             let size = points.len().div_ceil(MOST_POINTS);
             points = points.chunks(size).map(|part| (part[part.len() / 2].0, mean(part), None)).collect();
-            series.push(Series { name: arm.clone(), place: *place, points });
+            series.push(Series { name: arm.clone(), place: *place, turn: *turn, points });
         }
         if !series.is_empty() {
             charts.push(Chart::Lines(Lines { caption: name.to_owned(), x: "tokens".to_owned(), series }));
@@ -57,15 +61,20 @@ fn values(log: &Log, key: &str) -> Vec<(f64, f64)> {
 
 pub(super) fn excerpts(all: &[Excerpts]) -> Option<Section> {
     let mut blocks = Vec::new();
+    if all.iter().any(|of| of.skipped.is_none()) {
+        let text = "What mid-training of the first turn and seed begins with: the weights of its own learner, reference and objective, in \
+                    windows of held-out text. Of a document only one token; where weights are the same, that of the larger gap comes first.";
+        blocks.push(Block::Text(text.to_owned()));
+    }
     for of in all {
-        blocks.push(Block::Heading(of.arm.clone()));
-        blocks.extend(of.skipped.clone().map(Block::Text));
+        let mut of_arm: Vec<Block> = of.skipped.clone().map(Block::Text).into_iter().collect();
         for (heading, list) in [("Most", &of.most), ("Least", &of.least)] {
             if !list.is_empty() {
-                blocks.push(Block::Text(format!("{heading}:")));
-                blocks.push(Block::Excerpts(list.iter().map(shown).collect()));
+                of_arm.push(Block::Text(format!("{heading}:")));
+                of_arm.push(Block::Excerpts(list.iter().map(shown).collect()));
             }
         }
+        blocks.push(Block::Details(of.arm.clone(), of_arm));
     }
     let title = "Tokens weighted most and least".to_owned();
     (!blocks.is_empty()).then_some(Section { id: "tokens", title, blocks })
