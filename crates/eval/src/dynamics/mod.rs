@@ -1,6 +1,6 @@
 //! How a run moves towards, or away from, a frozen reference: every checkpoint of it beside the reference.
 //!
-//! In reading order: [`Settings`]; [`Plan`], everything opened and checked; [`measure`], which does it and writes
+//! In reading order: [`Settings`]; [`Plan`], everything opened and checked; [`measure()`], which does it and writes
 //! [`Dynamics`] to a file, a [`Point`] a checkpoint, reusing what is there of the same inputs; [`Distance`], the formulas of
 //! one prediction.
 //!
