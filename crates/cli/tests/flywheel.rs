@@ -262,6 +262,71 @@ fn killed_at_twenty_random_moments() {
     }
 }
 
+/// Preference between the stages: generated pairs, the optimised model as the next turn's reference, two turns.
+#[test]
+fn pairs_are_generated_and_what_prefers_is_the_next_reference() {
+    let home = Home::new();
+    let wheel = r#"
+[flywheel]
+run = "wheel"
+iterations = 2
+after = ["sft", "dpo"]
+
+[flywheel.data]
+tests = { kind = "problems", count = 20, split = "test" }
+pairs = { kind = "pairs", count = 16 }
+
+[[flywheel.arms]]
+name = "remit"
+objective = { kind = "remit" }
+reference = "dpo"
+
+[dpo]
+epochs = 1
+window = 160
+batch_pairs = 8
+
+[dpo.examples]
+files = ["@pairs"]
+"#;
+    home.write("wheel.toml", wheel_recipe(wheel));
+    home.ok(LINE);
+    let report = report(&home, "wheel");
+    let turn = |name: &str| {
+        let node = report["nodes"].as_array().unwrap().iter().find(|node| node["name"] == name).unwrap();
+        let owner = &node["owners"][0];
+        (owner["arm"].as_str().unwrap().to_owned(), owner["iteration"].as_u64().unwrap())
+    };
+    let record = |name: &str| -> Value {
+        serde_json::from_slice(&home.read(&format!("wheel/nodes/{name}/node.json"))).unwrap()
+    };
+    let dpo = nodes(&report, |node| node["stage"] == "dpo");
+    let mut turns: Vec<(String, u64)> = dpo.iter().map(|name| turn(name)).collect();
+    turns.sort();
+    let wanted = [("ntp", 0), ("remit", 1), ("remit", 2)].map(|(arm, turn)| (arm.to_owned(), turn));
+    assert_eq!(turns, wanted);
+
+    // Each turn is scored by what the turn before it ended with.
+    for scores in nodes(&report, |node| node["stage"] == "score") {
+        let (_, iteration) = turn(&scores);
+        let before = dpo.iter().find(|name| turn(name).1 == iteration - 1).unwrap();
+        assert_eq!(record(&scores)["identity"]["inputs"]["reference"], record(before)["id"], "{scores}");
+    }
+    // The pairs went in: the loss starts at log 2 of an untouched reference.
+    for name in &dpo {
+        let losses = home.losses(&format!("wheel/nodes/{name}"));
+        assert!((losses[0] - 2f64.ln()).abs() < 1e-5, "{losses:?}");
+    }
+    let after: Vec<&str> =
+        report["figures"].as_array().unwrap().iter().map(|f| f["point"].as_str().unwrap()).collect();
+    assert!(after.contains(&"dpo"), "{after:?}");
+    // Turn by turn, and the second less the first.
+    let page = home.text("wheel/report.md");
+    for words in ["Iteration by iteration", "2 less 1", "after dpo"] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+}
+
 #[test]
 fn damage_is_named_and_made_good() {
     let home = home();

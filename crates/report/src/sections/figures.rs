@@ -1,6 +1,6 @@
 //! Tables of tasks, gains kept through the pipeline, and iterations.
 
-use super::{Turn, View, difference_of};
+use super::{Turn, View, difference_between, difference_of};
 use crate::chart::{Chart, Lines, Series, Whiskers};
 use crate::document::{Block, Section, Table};
 use crate::input::BASELINE;
@@ -141,11 +141,12 @@ pub(super) fn iterations(view: &View<'_>) -> Option<Section> {
         0 => Turn { arm: BASELINE.to_owned(), iteration },
         _ => Turn { arm: arm.to_owned(), iteration },
     };
-    let mut blocks = vec![Block::Text("Iteration 0 is ntp. Means over seeds.".to_owned())];
+    let mut blocks = vec![Block::Text("Iteration 0 is ntp. Means over seeds; behind them each iteration less the one before it, with its 95% interval over seeds.".to_owned())];
     for (task, metric, name) in view.headlines() {
         let unit = Unit::of(&task, &metric);
         let headings = ["arm".to_owned(), "after".to_owned()].into_iter();
-        let mut table = Table::new(headings.chain((0..=most).map(|n| format!("iteration {n}"))));
+        let headings = headings.chain((0..=most).map(|n| format!("iteration {n}")));
+        let mut table = Table::new(headings.chain((1..=most).map(|n| format!("{n} less {}", n - 1))));
         let mut charts = Vec::new();
         for point in &view.points {
             let mut series = Vec::new();
@@ -154,7 +155,9 @@ pub(super) fn iterations(view: &View<'_>) -> Option<Section> {
                     .map(|n| view.find(&turn(arm, n), point, (&task, &metric)).map(|f| f.mean.mean));
                 let found: Vec<Option<f64>> = found.collect();
                 let cells = found.iter().map(|mean| mean.map_or("-".to_owned(), |mean| unit.plain(mean)));
-                table.row([(*arm).clone(), point.clone()].into_iter().chain(cells));
+                let by_seed = |n| view.by_seed(&turn(arm, n), point, (&task, &metric));
+                let steps = (1..=most).map(|n| difference_between(&by_seed(n), &by_seed(n - 1), unit));
+                table.row([(*arm).clone(), point.clone()].into_iter().chain(cells).chain(steps));
                 let scale = if unit == Unit::Share { 100.0 } else { 1.0 };
                 let points =
                     found.iter().enumerate().filter_map(|(n, mean)| Some((n as f64, (*mean)? * scale, None)));

@@ -144,6 +144,17 @@ impl<'a> View<'a> {
         })
     }
 
+    /// A turn's values of one figure.
+    fn by_seed(&self, turn: &Turn, point: &str, (task, metric): (&str, &str)) -> BTreeMap<u64, f64> {
+        let ours = self.run.wheel.figures.iter().filter(|figure| {
+            figure.owner.arm == turn.arm
+                && figure.owner.iteration == turn.iteration
+                && figure.point == point
+                && (figure.task.as_str(), figure.metric.as_str()) == (task, metric)
+        });
+        ours.map(|figure| (figure.owner.seed, figure.value)).collect()
+    }
+
     /// The figures that stand for all: held-out loss of `solutions`, or else of the first store, and mean accuracy.
     fn headlines(&self) -> Vec<(String, String, String)> {
         let stores: Vec<&Comparison> =
@@ -242,6 +253,19 @@ fn difference_of(found: Option<&Comparison>) -> String {
     Unit::of(&found.task, &found.metric).difference(difference.difference.mean, difference.t_interval)
 }
 
+/// What is left of `ours` less `theirs` over the seeds that both have, written as [`difference_of`] does.
+fn difference_between(ours: &BTreeMap<u64, f64>, theirs: &BTreeMap<u64, f64>, unit: Unit) -> String {
+    let pairs = ours.iter().filter_map(|(seed, ours)| Some((*theirs.get(seed)?, *ours)));
+    let (a, b): (Vec<f64>, Vec<f64>) = pairs.unzip();
+    if a.is_empty() {
+        return "-".to_owned();
+    }
+    // The bootstrap is not shown.
+    let found = paired(&a, &b, CONFIDENCE, &Bootstrap { resamples: 1, ..Bootstrap::default() });
+    let interval = found.t_interval.map(|t| Interval { low: t.low, high: t.high });
+    unit.difference(found.difference.mean, interval)
+}
+
 fn health(run: &Run) -> Option<Section> {
     if run.logs.is_empty() {
         return None;
@@ -268,4 +292,19 @@ fn health(run: &Run) -> Option<Section> {
         false => Block::Table(table),
     };
     Some(Section { id: "health", title: "Health".to_owned(), blocks: vec![block] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_less_columns_over_the_seeds_that_both_have() {
+        let of = |values: &[(u64, f64)]| values.iter().copied().collect::<BTreeMap<u64, f64>>();
+        let (ours, theirs) = (of(&[(1, 0.5), (2, 0.7), (3, 0.1)]), of(&[(1, 0.4), (2, 0.5)]));
+        // Differences 0.1 and 0.2: mean 0.15, standard error 0.05, t at one degree of freedom 12.706.
+        assert_eq!(difference_between(&ours, &theirs, Unit::Share), "+15.0 [-48.5, +78.5]");
+        assert_eq!(difference_between(&theirs, &ours, Unit::Share), "-15.0 [-78.5, +48.5]");
+        assert_eq!(difference_between(&ours, &of(&[(9, 1.0)]), Unit::Share), "-");
+    }
 }
