@@ -1,24 +1,23 @@
 //! Where models stand beside the one that the ordinary pipeline ends with.
 
-use super::{CONFIDENCE, Turn, View, mean_interval};
+use super::{Turn, View, difference_between, mean_interval};
 use crate::chart::{Chart, Lines, Series};
 use crate::document::{Block, Section, Table};
 use crate::input::{BASELINE, Interval};
 use crate::numbers::Unit;
 use remit_eval::dynamics::{Dynamics, Means, Point};
-use remit_eval::metrics::{Bootstrap, paired};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A figure of a store: its name, and where it is.
-type Figure = (&'static str, fn(&Means) -> f64);
+/// A figure of a store: its name, what it is measured in, and where it is.
+type Figure = (&'static str, Unit, fn(&Means) -> f64);
 
 const FIGURES: [Figure; 6] = [
-    ("gap", |means| means.gap),
-    ("KL(reference, model)", |means| means.kl_reference_learner),
-    ("KL(model, reference)", |means| means.kl_learner_reference),
-    ("greedy agreement", |means| means.agreement),
-    ("entropy", |means| means.entropy),
-    ("loss", |means| means.nll),
+    ("gap", Unit::Loss, |means| means.gap),
+    ("KL(reference, model)", Unit::Loss, |means| means.kl_reference_learner),
+    ("KL(model, reference)", Unit::Loss, |means| means.kl_learner_reference),
+    ("greedy agreement", Unit::Share, |means| means.agreement),
+    ("entropy", Unit::Loss, |means| means.entropy),
+    ("loss", Unit::Loss, |means| means.nll),
 ];
 /// Of those, the ones that are drawn.
 const DRAWN: [&str; 4] = ["gap", "KL(reference, model)", "greedy agreement", "entropy"];
@@ -38,24 +37,39 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
         return None;
     }
     let text = "Every model beside the one that the ordinary pipeline of its seed ends with, the reference: the mean of the reference's log-probability \
-                less the model's, in nats; both directions of the divergence; how often both find the same token likeliest; the model's entropy. \
+                less the model's, in nats; both directions of the divergence; how often both find the same token likeliest, in percent; the model's entropy. \
                 Tokens are those of all stages so far, those learnt from in reinforcement learning among them.";
     let mut blocks = vec![Block::Text(text.to_owned())];
     for store in stores {
         blocks.push(Block::Heading(format!("On {store}")));
         blocks.push(Block::Charts(charts(view, &courses, store)));
-        blocks.push(Block::Table(ends(view, &courses, store)));
+        let (means, differences) = ends(view, &courses, store);
+        blocks.push(Block::Table(means));
+        if !differences.rows.is_empty() {
+            let title = format!("On {store}, less ntp after the same stage");
+            blocks.push(Block::Details(title, vec![Block::Table(differences)]));
+        }
     }
     let tasks: BTreeSet<&String> = all().flat_map(|(_, point)| point.tasks.keys()).collect();
-    for task in tasks {
-        let table = samples(view, &courses, task);
-        if !table.rows.is_empty() {
-            blocks.push(Block::Heading(format!("Chance that one of k samples is right: {task}")));
-            let text = "In percent, with the difference to the baseline in points and its 95% interval over seeds. Where pass@1 rises and \
-                        pass@k at the largest k does not, samples have become alike.";
-            blocks.push(Block::Text(text.to_owned()));
-            blocks.push(Block::Table(table));
-        }
+    let is_member = |task: &String| {
+        tasks.iter().any(|group| task.strip_prefix(group.as_str()).is_some_and(|rest| rest.starts_with('_')))
+    };
+    let tables = tasks.iter().map(|task| (task, samples(view, &courses, task)));
+    let (mut groups, mut members) = (Vec::new(), Vec::new());
+    for (task, table) in tables.filter(|(_, table)| !table.rows.is_empty()) {
+        let blocks = if is_member(task) { &mut members } else { &mut groups };
+        blocks.push(Block::Heading(format!("Chance that one of k samples is right: {task}")));
+        blocks.push(Block::Table(table));
+    }
+    if !groups.is_empty() {
+        let text = "In percent, with the difference to the baseline in points and its 95% interval over seeds. Where pass@1 rises and \
+                    pass@k at the largest k does not, samples have become alike.";
+        groups.insert(1, Block::Text(text.to_owned()));
+    }
+    blocks.append(&mut groups);
+    if !members.is_empty() {
+        blocks
+            .push(Block::Details("Chance that one of k samples is right, task by task".to_owned(), members));
     }
     Some(Section { id: "dynamics", title: "Dynamics".to_owned(), blocks })
 }
@@ -108,12 +122,15 @@ fn in_order(dynamics: &Dynamics, before: f64) -> Vec<(f64, &Point)> {
 }
 
 fn charts(view: &View<'_>, courses: &[(&Turn, Vec<Course<'_>>)], store: &str) -> Vec<Chart> {
-    let drawn = FIGURES.iter().filter(|(name, _)| DRAWN.contains(name));
-    let chart = |(name, figure): &Figure| {
+    let drawn = FIGURES.iter().filter(|(name, ..)| DRAWN.contains(name));
+    let chart = |(name, unit, figure): &Figure| {
+        let scale = if *unit == Unit::Share { 100.0 } else { 1.0 };
         let series = courses.iter().map(|(turn, of)| {
             let curve = |course: &Course<'_>| -> Vec<(f64, f64)> {
                 let points = course.points.iter();
-                points.filter_map(|(at, point)| Some((*at, figure(point.stores.get(store)?)))).collect()
+                points
+                    .filter_map(|(at, point)| Some((*at, scale * figure(point.stores.get(store)?))))
+                    .collect()
             };
             // Seeds differ in the tokens of reinforcement learning: their points are those of the same place in the pipeline.
             let curves: Vec<Vec<(f64, f64)>> = of.iter().map(curve).collect();
@@ -149,24 +166,41 @@ fn end<'a>(course: &Course<'a>, wanted: &str) -> Option<&'a Point> {
 
 const STAGES: [&str; 5] = ["pretrain", "midtrain", "sft", "dpo", "rl"];
 
-fn ends(view: &View<'_>, courses: &[(&Turn, Vec<Course<'_>>)], store: &str) -> Table {
-    let headings = ["", "after"].into_iter().chain(FIGURES.iter().map(|(name, _)| *name));
-    let mut table = Table::new(headings);
+/// Figures of a store by stage and turn: their means, and the differences to the baseline.
+fn ends(view: &View<'_>, courses: &[(&Turn, Vec<Course<'_>>)], store: &str) -> (Table, Table) {
+    let table =
+        || Table::new(["", "after", "seeds"].into_iter().chain(FIGURES.iter().map(|(name, ..)| *name)));
+    let (mut means, mut differences) = (table(), table());
+    let by_seed = |of: &[Course<'_>], after: &str, figure: fn(&Means) -> f64| -> BTreeMap<u64, f64> {
+        let of_course = |course: &Course<'_>| Some(figure(end(course, after)?.stores.get(store)?));
+        of.iter().filter_map(|course| Some((course.seed, of_course(course)?))).collect()
+    };
+    let baseline = baseline(courses);
     for after in STAGES {
         for (turn, of) in courses {
-            let means: Vec<&Means> =
-                of.iter().filter_map(|course| end(course, after)?.stores.get(store)).collect();
-            if means.is_empty() {
+            let found = FIGURES.map(|(_, _, figure)| by_seed(of, after, figure));
+            let seeds = found[0].len();
+            if seeds == 0 {
                 continue;
             }
-            let cells = FIGURES.iter().map(|(_, figure)| {
-                let values: Vec<f64> = means.iter().map(|means| figure(means)).collect();
-                format!("{:.4}", mean_interval(&values).0)
+            let start = || [view.name(turn), after.to_owned(), seeds.to_string()].into_iter();
+            let plain = FIGURES.iter().zip(&found).map(|((_, unit, _), values)| {
+                unit.plain(mean_interval(&values.values().copied().collect::<Vec<_>>()).0)
             });
-            table.row([view.name(turn), after.to_owned()].into_iter().chain(cells));
+            means.row(start().chain(plain));
+            let less = FIGURES.iter().zip(&found).map(|((_, unit, figure), ours)| {
+                difference_between(ours, &by_seed(baseline, after, *figure), *unit)
+            });
+            if turn.iteration > 0 {
+                differences.row(start().chain(less));
+            }
         }
     }
-    table
+    (means, differences)
+}
+
+fn baseline<'a, 'b>(courses: &'a [(&Turn, Vec<Course<'b>>)]) -> &'a [Course<'b>] {
+    courses.iter().find(|(turn, _)| turn.iteration == 0).map_or(&[], |(_, of)| of)
 }
 
 /// pass@k by stage and turn.
@@ -178,7 +212,7 @@ fn samples(view: &View<'_>, courses: &[(&Turn, Vec<Course<'_>>)], task: &str) ->
         .flat_map(|scores| scores.keys())
         .filter_map(|metric| Some((k_of(metric)?, metric)))
         .collect();
-    let headings = ["".to_owned(), "after".to_owned()].into_iter();
+    let headings = ["", "after", "seeds"].map(str::to_owned).into_iter();
     let mut table = Table::new(headings.chain(metrics.keys().map(|k| format!("pass@{k}"))));
     if metrics.is_empty() {
         return table;
@@ -187,19 +221,22 @@ fn samples(view: &View<'_>, courses: &[(&Turn, Vec<Course<'_>>)], task: &str) ->
         let score = |course: &Course<'_>| Some(end(course, after)?.tasks.get(task)?.get(metric)?.mean);
         of.iter().filter_map(|course| Some((course.seed, score(course)?))).collect()
     };
-    let baseline = courses.iter().find(|(turn, _)| turn.iteration == 0).map(|(_, of)| of);
+    let baseline = baseline(courses);
     for after in STAGES {
         for (turn, of) in courses {
+            let mut seeds = 0;
             let cells: Vec<String> = metrics
                 .values()
                 .map(|metric| {
                     let ours = by_seed(of, after, metric);
-                    let theirs = baseline.map_or_else(BTreeMap::new, |of| by_seed(of, after, metric));
-                    cell(&ours, if turn.iteration == 0 { None } else { Some(&theirs) })
+                    seeds = seeds.max(ours.len());
+                    let theirs = (turn.iteration > 0).then(|| by_seed(baseline, after, metric));
+                    cell(&ours, theirs.as_ref())
                 })
                 .collect();
-            if cells.iter().any(|cell| cell != "-") {
-                table.row([view.name(turn), after.to_owned()].into_iter().chain(cells));
+            if seeds > 0 {
+                let start = [view.name(turn), after.to_owned(), seeds.to_string()];
+                table.row(start.into_iter().chain(cells));
             }
         }
     }
@@ -212,16 +249,11 @@ fn cell(ours: &BTreeMap<u64, f64>, theirs: Option<&BTreeMap<u64, f64>>) -> Strin
         return "-".to_owned();
     }
     let (mean, _) = mean_interval(&ours.values().copied().collect::<Vec<_>>());
-    let pairs = ours.iter().filter_map(|(seed, ours)| Some((*theirs?.get(seed)?, *ours)));
-    let (a, b): (Vec<f64>, Vec<f64>) = pairs.unzip();
     let mean = Unit::Share.plain(mean);
-    if a.is_empty() {
-        return mean;
+    match theirs.map(|theirs| difference_between(ours, theirs, Unit::Share)) {
+        Some(difference) if difference != "-" => format!("{mean}, {difference}"),
+        _ => mean,
     }
-    // The bootstrap is not shown.
-    let found = paired(&a, &b, CONFIDENCE, &Bootstrap { resamples: 1, ..Bootstrap::default() });
-    let interval = found.t_interval.map(|t| Interval { low: t.low, high: t.high });
-    format!("{mean}, {}", Unit::Share.difference(found.difference.mean, interval))
 }
 
 #[cfg(test)]
