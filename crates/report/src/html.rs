@@ -95,7 +95,7 @@ fn interval_of(cell: &str) -> Option<(&str, &str)> {
 }
 
 /// Text as HTML, inside elements and quoted attributes.
-pub(crate) fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

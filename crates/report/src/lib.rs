@@ -15,6 +15,7 @@ mod sections;
 
 pub use document::Document;
 pub use error::Error;
+pub use html::escape;
 pub use input::{Now, Run};
 pub use sections::{Excerpt, Excerpts, Options, report};
 

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use remit_report::escape;
+
 use super::shade::{Bound, NUM_SHADES, Shade};
 use super::{Prediction, SequenceView, WeightsView, ranking, visible};
 
@@ -278,20 +280,4 @@ fn with_breaks(text: &str) -> String {
         }
     }
     shown
-}
-
-/// Text as HTML, inside elements and quoted attributes.
-fn escape(text: &str) -> String {
-    let mut html = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => html += "&amp;",
-            '<' => html += "&lt;",
-            '>' => html += "&gt;",
-            '"' => html += "&quot;",
-            '\'' => html += "&#39;",
-            other => html.push(other),
-        }
-    }
-    html
 }
