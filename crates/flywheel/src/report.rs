@@ -234,9 +234,14 @@ fn compare(graph: &Graph, figures: &[Figure]) -> Vec<Comparison> {
 /// What arms took, up to each point that at least one seed has reached.
 fn costs(graph: &Graph, records: &BTreeMap<usize, Record>) -> Vec<ArmCost> {
     let mut found: Vec<ArmCost> = Vec::new();
+    // What a turn and those before it took beyond the ordinary pipeline, a seed each.
+    let mut beyond: BTreeMap<(String, u32), Vec<f64>> = BTreeMap::new();
     for chain in &graph.chains {
-        let Owner { arm, iteration, .. } = &chain.owner;
+        let Owner { arm, iteration, seed } = &chain.owner;
         let spent = spent_before(graph, chain);
+        let ordinary =
+            graph.chains.iter().find(|other| other.owner.arm == BASELINE && other.owner.seed == *seed);
+        let ordinary = ordinary.map_or_else(BTreeSet::new, |ordinary| all_of(graph, ordinary));
         for (at, &(point, model, _)) in chain.points.iter().enumerate() {
             if !records.contains_key(&model) {
                 continue;
@@ -246,6 +251,10 @@ fn costs(graph: &Graph, records: &BTreeMap<usize, Record>) -> Vec<ArmCost> {
             let total: Cost = closure.iter().filter_map(cost).sum();
             let own: Cost = closure.difference(&spent).filter_map(cost).sum();
             let is_last = at + 1 == chain.points.len() && arm != BASELINE;
+            if is_last {
+                let cost: Cost = closure.difference(&ordinary).filter_map(cost).sum();
+                beyond.entry((arm.clone(), *iteration)).or_default().push(cost.flops);
+            }
             let same =
                 |cost: &&mut ArmCost| cost.arm == *arm && cost.iteration == *iteration && cost.point == point;
             match found.iter_mut().find(same) {
@@ -273,10 +282,12 @@ fn costs(graph: &Graph, records: &BTreeMap<usize, Record>) -> Vec<ArmCost> {
     }
     let step = rl_step(graph, records);
     for cost in &mut found {
-        cost.rl_steps_at_equal_compute = cost
-            .rl_steps_at_equal_compute
-            .and(step)
-            .map(|(steps, flops)| steps + (cost.own.flops / flops).round() as u64);
+        let beyond =
+            cost.rl_steps_at_equal_compute.and_then(|_| beyond.get(&(cost.arm.clone(), cost.iteration)));
+        cost.rl_steps_at_equal_compute = beyond.zip(step).map(|(beyond, (steps, flops))| {
+            let mean = beyond.iter().sum::<f64>() / beyond.len() as f64;
+            steps + (mean / flops).round() as u64
+        });
     }
     found
 }
@@ -290,9 +301,14 @@ fn spent_before(graph: &Graph, chain: &Chain) -> BTreeSet<usize> {
         _ => other.owner.arm == *arm && other.owner.iteration + 1 == *iteration && other.owner.seed == *seed,
     };
     match graph.chains.iter().find(before) {
-        Some(before) => before.points.iter().flat_map(|(_, model, _)| graph.closure(*model)).collect(),
+        Some(before) => all_of(graph, before),
         None => (0..graph.nodes.len()).filter(|&index| graph.nodes[index].owners.is_empty()).collect(),
     }
+}
+
+/// Everything that a chain's models depend on.
+fn all_of(graph: &Graph, chain: &Chain) -> BTreeSet<usize> {
+    chain.points.iter().flat_map(|(_, model, _)| graph.closure(*model)).collect()
 }
 
 /// Steps of the ordinary pipeline's reinforcement learning, and the mean compute of one.

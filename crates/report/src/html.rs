@@ -88,9 +88,9 @@ fn write_table(page: &mut String, table: &Table) {
     *page += "</tbody></table></div>\n";
 }
 
-/// A mean and the interval behind it.
+/// A mean and the interval behind it, with the number of seeds where that is said.
 fn interval_of(cell: &str) -> Option<(&str, &str)> {
-    let at = cell.find(" [").filter(|_| cell.ends_with(']'))?;
+    let at = cell.find(" [").filter(|_| cell.ends_with([']', ')']))?;
     Some((&cell[..at], &cell[at + 1..]))
 }
 

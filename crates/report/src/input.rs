@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const FLYWHEEL: &str = "flywheel.json";
+const FORMAT_VERSION: u32 = 1;
 const METRICS: &str = "metrics.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
 /// The arm that the others are compared with.
@@ -55,11 +56,15 @@ pub(crate) enum Kind {
 
 /// `flywheel.json`, what is shown of it.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
 pub(crate) struct Flywheel {
+    pub format_version: u32,
+    #[serde(default)]
     pub nodes: Vec<Node>,
+    #[serde(default)]
     pub figures: Vec<Figure>,
+    #[serde(default)]
     pub comparison: Vec<Comparison>,
+    #[serde(default)]
     pub costs: Vec<ArmCost>,
 }
 
@@ -118,6 +123,14 @@ pub(crate) struct Difference {
     pub t_interval: Option<Interval>,
 }
 
+impl Difference {
+    /// The interval over seeds, where it says something: seeds that differ by the very same amount, as two may by chance,
+    /// have one without width.
+    pub fn interval(&self) -> Option<Interval> {
+        self.t_interval.filter(|interval| interval.low < interval.high || self.difference.mean == 0.0)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 pub(crate) struct Interval {
     pub low: f64,
@@ -129,6 +142,7 @@ pub(crate) struct ArmCost {
     pub arm: String,
     pub iteration: u32,
     pub point: String,
+    pub seeds: usize,
     pub total: Cost,
     pub own: Cost,
     #[serde(default)]
@@ -196,7 +210,7 @@ impl Run {
             None => return Err(Error::NoRun { path: directory.to_owned() }),
         };
         let wheel = match (&text, kind) {
-            (Some(text), _) => serde_json::from_str(text).map_err(|error| wrong(&file, error.to_string()))?,
+            (Some(text), _) => Flywheel::parse(text).map_err(|problem| wrong(&file, problem))?,
             (None, Kind::Nodes) => nodes_of(&directory.join("nodes"))?,
             (None, _) => Flywheel::default(),
         };
@@ -309,6 +323,17 @@ fn num_parameters(directory: &Path) -> Result<Option<u64>, Error> {
     let tensors = TensorDirectory::open(checkpoint.path())?;
     let count = |name: &str| tensors.info(name).map_or(0, |info| info.num_elements() as u64);
     Ok(Some(tensors.names().map(count).sum()))
+}
+
+impl Flywheel {
+    fn parse(text: &str) -> Result<Flywheel, String> {
+        let wheel: Flywheel = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if wheel.format_version != FORMAT_VERSION {
+            let found = wheel.format_version;
+            return Err(format!("it has version {found}, this program reads {FORMAT_VERSION}"));
+        }
+        Ok(wheel)
+    }
 }
 
 /// Nodes by what lies in their directories; each mid-training stands for itself.

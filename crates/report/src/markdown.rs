@@ -56,9 +56,12 @@ fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
-            '\n' => escaped.push(' '),
+            '\n' | '\r' => escaped.push(' '),
             '<' => escaped += "&lt;",
-            '\\' | '`' | '*' | '_' | '|' => {
+            '&' => escaped += "&amp;",
+            // An interval keeps its brackets: only what would make a link or an image of them is taken apart.
+            '(' if escaped.ends_with(']') => escaped += "\\(",
+            '\\' | '`' | '*' | '_' | '|' | '~' => {
                 escaped.push('\\');
                 escaped.push(character);
             }
@@ -66,4 +69,16 @@ fn escape(text: &str) -> String {
         }
     }
     escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escape;
+
+    #[test]
+    fn text_stays_text() {
+        assert_eq!(escape("a_b *c* `d` | ~~e~~ \\"), "a\\_b \\*c\\* \\`d\\` \\| \\~\\~e\\~\\~ \\\\");
+        assert_eq!(escape("![a](http://b) <i> &lt;\r\n"), "![a]\\(http://b) &lt;i> &amp;lt;  ");
+        assert_eq!(escape("+1.0 [-0.5, +2.5]"), "+1.0 [-0.5, +2.5]");
+    }
 }

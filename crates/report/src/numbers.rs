@@ -27,16 +27,22 @@ impl Unit {
     }
 
     pub fn signed(self, value: f64) -> String {
-        let text = match self {
-            Unit::Share => format!("{:+.1}", value * 100.0),
-            Unit::Loss => format!("{value:+.4}"),
-        };
+        let text = self.with_side(value);
         // What rounds to nothing has no sign.
         if text.chars().all(|c| "+-.0".contains(c)) { text.replace('-', "+") } else { text }
     }
 
+    /// On which side of zero it is can be seen of what rounds to nothing as well.
+    fn with_side(self, value: f64) -> String {
+        let value = value + 0.0;
+        match self {
+            Unit::Share => format!("{:+.1}", value * 100.0),
+            Unit::Loss => format!("{value:+.4}"),
+        }
+    }
+
     pub fn interval(self, interval: Interval) -> String {
-        format!("[{}, {}]", self.signed(interval.low), self.signed(interval.high))
+        format!("[{}, {}]", self.with_side(interval.low), self.with_side(interval.high))
     }
 
     /// Difference and interval.

@@ -385,7 +385,7 @@ fn costs(report: &Report) -> String {
     for cost in &report.costs {
         if let Some(steps) = cost.rl_steps_at_equal_compute {
             text += &format!(
-                "{}, iteration {}: its own compute would give ntp {steps} steps of reinforcement learning in all\n",
+                "{}, iteration {}: all that was spent beyond ntp would give ntp {steps} steps of reinforcement learning in all\n",
                 cost.arm, cost.iteration
             );
         }

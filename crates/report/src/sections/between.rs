@@ -1,6 +1,6 @@
 //! Arms compared with one another, not with the baseline alone.
 
-use super::{Turn, View, difference_between};
+use super::{Turn, View};
 use crate::document::{Block, Section, Table};
 use crate::numbers::Unit;
 use std::collections::BTreeMap;
@@ -27,8 +27,8 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
     if blocks.is_empty() {
         return None;
     }
-    let text = "Row less column, over the seeds that both have, with its 95% interval. Many comparisons stand here side by side: about one in \
-                twenty excludes nothing by chance alone.";
+    let text = "Row less column, over the seeds that both have, with its 95% interval. Of twenty differences that are none, one is expected to \
+                look like one.";
     let blocks = vec![Block::Text(text.to_owned()), Block::Details("All pairs".to_owned(), blocks)];
     Some(Section { id: "between", title: "Between arms".to_owned(), blocks })
 }
@@ -39,7 +39,7 @@ fn table(view: &View<'_>, turns: &[(&Turn, BTreeMap<u64, f64>)], unit: Unit) -> 
     for (row, ours) in turns {
         let cells = turns.iter().map(|(column, theirs)| match row == column {
             true => "-".to_owned(),
-            false => difference_between(ours, theirs, unit),
+            false => view.difference_between(ours, theirs, unit),
         });
         table.row(std::iter::once(view.name(row)).chain(cells));
     }

@@ -15,6 +15,7 @@ pub(super) fn section(run: &Run, no_times: bool) -> Option<Section> {
         "arm",
         "iteration",
         "up to",
+        "seeds",
         "own tokens",
         "forward",
         "backward",
@@ -30,7 +31,8 @@ pub(super) fn section(run: &Run, no_times: bool) -> Option<Section> {
     let mut words = Vec::new();
     for cost in costs {
         let own = &cost.own;
-        let mut row = vec![cost.arm.clone(), cost.iteration.to_string(), cost.point.clone()];
+        let mut row =
+            vec![cost.arm.clone(), cost.iteration.to_string(), cost.point.clone(), cost.seeds.to_string()];
         row.extend(
             [own.tokens, own.forward, own.backward, own.reference, own.generated].map(|n| count(n as f64)),
         );
@@ -41,7 +43,7 @@ pub(super) fn section(run: &Run, no_times: bool) -> Option<Section> {
         table.row(row);
         if let Some(steps) = cost.rl_steps_at_equal_compute {
             words.push(format!(
-                "{}, iteration {}: its own compute would give ntp {steps} steps of reinforcement learning in all.",
+                "{}, iteration {}: all that was spent beyond ntp would give ntp {steps} steps of reinforcement learning in all.",
                 cost.arm, cost.iteration
             ));
         }
@@ -57,13 +59,13 @@ pub(super) fn section(run: &Run, no_times: bool) -> Option<Section> {
 
 /// Command, version, hashes.
 pub(super) fn reproduce(run: &Run) -> Option<Section> {
-    let version = format!("Program: remit {}.", env!("CARGO_PKG_VERSION"));
+    let version = format!("This page is by remit {}.", env!("CARGO_PKG_VERSION"));
     let mut blocks = vec![Block::Text(version)];
     if run.kind == Kind::Single {
         let settings = run.settings.values().next();
         let hash = settings.map(hash_of);
         let mut table = Table::new(["what", "hash"]);
-        hash.into_iter().for_each(|hash| table.row(["settings, places aside".to_owned(), hash]));
+        hash.into_iter().for_each(|hash| table.row(["settings, `run` aside".to_owned(), hash]));
         run.inputs.iter().for_each(|(name, hash)| table.row([name, hash]));
         blocks.push(Block::Text("The settings are in settings.toml beside this report.".to_owned()));
         blocks.push(Block::Details("Hashes".to_owned(), vec![Block::Table(table)]));
@@ -89,7 +91,7 @@ pub(super) fn reproduce(run: &Run) -> Option<Section> {
     Some(Section { id: "reproduce", title: "What makes it again".to_owned(), blocks })
 }
 
-/// The hash of settings, without the places of a single run.
+/// The hash of settings, `run` aside.
 fn hash_of(table: &toml::Table) -> String {
     let mut table = table.clone();
     table.remove("run");

@@ -1,9 +1,10 @@
 //! Held-out losses of mid-training, and how soon an arm is where the baseline ends.
 
-use super::{Turn, View, mean_interval};
+use super::{BANDS, Turn, View, mean_interval, short_of};
 use crate::chart::{Chart, Lines, Point, Series};
 use crate::document::{Block, Section, Table};
 use crate::input::{BASELINE, Kind, Log};
+use crate::numbers::Unit;
 use std::collections::BTreeSet;
 
 pub(super) fn section(view: &View<'_>) -> Option<Section> {
@@ -21,6 +22,9 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
     }
     let most = view.turns.iter().map(|turn| turn.iteration).max().unwrap_or(0).max(1);
     let mut blocks = Vec::new();
+    if view.num_seeds() > 1 {
+        blocks.push(Block::Text(BANDS.to_owned()));
+    }
     for store in &stores {
         let mut charts = Vec::new();
         for iteration in 1..=most {
@@ -47,7 +51,10 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
         let cells = stores.iter().map(|store| {
             let last: Vec<f64> =
                 runs.iter().filter_map(|(.., log)| Some(log.losses(store).last()?.1)).collect();
-            format!("{:.4}", mean_interval(&last).0)
+            if last.is_empty() {
+                return "-".to_owned();
+            }
+            Unit::Loss.plain(mean_interval(&last).0) + &short_of(last.len(), runs.len())
         });
         finals.row([view.name(turn), runs.len().to_string()].into_iter().chain(cells));
     }
@@ -62,7 +69,8 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
     if !reached.rows.is_empty() {
         blocks.push(Block::Heading("Where the baseline ends".to_owned()));
         let text = "The share of the baseline's tokens after which an arm first has the loss that the baseline ends with, seed by seed, \
-                    by straight lines between evaluations; mean and 95% interval over the seeds that reached it.";
+                    by straight lines between evaluations; mean and 95% interval over the seeds that reached it. ntp itself is below 100% where \
+                    its loss was lower before its end. A loss that ntp ends no lower with than it began is left out.";
         blocks.push(Block::Text(text.to_owned()));
         blocks.push(Block::Table(reached));
     }
@@ -109,12 +117,17 @@ pub(super) fn over_seeds(curves: &[Vec<(f64, f64)>]) -> Vec<Point> {
 fn reached(view: &View<'_>, stores: &BTreeSet<String>) -> Table {
     let mut table = Table::new(["arm", "store", "by seed", "mean", "not reached"]);
     let baseline = view.run.midtrainings(BASELINE, 0);
-    for turn in view.turns.iter().filter(|turn| turn.arm != BASELINE) {
+    if view.turns.iter().all(|turn| turn.arm == BASELINE) {
+        return table;
+    }
+    for turn in &view.turns {
         for store in stores {
             let mut shares = Vec::new();
             for (seed, node, log) in view.run.midtrainings(&turn.arm, turn.iteration) {
                 let theirs = baseline.iter().find(|(other, node, _)| *other == seed && node.state == "done");
-                if let (Some((_, _, theirs)), "done") = (theirs, node.state.as_str()) {
+                if let (Some((_, _, theirs)), "done") = (theirs, node.state.as_str())
+                    && has_fallen(&theirs.losses(store))
+                {
                     shares.push(share(theirs, log, store));
                 }
             }
@@ -137,6 +150,10 @@ fn reached(view: &View<'_>, stores: &BTreeSet<String>) -> Table {
         }
     }
     table
+}
+
+fn has_fallen(curve: &[(f64, f64)]) -> bool {
+    curve.first().zip(curve.last()).is_some_and(|(first, last)| last.1 < first.1)
 }
 
 /// After which share of the baseline's tokens a run first has the loss that the baseline ends with.
@@ -166,6 +183,13 @@ mod tests {
         assert_eq!(first_at(&curve, 2.0), Some(10.0));
         assert_eq!(first_at(&curve, 5.0), Some(0.0));
         assert_eq!(first_at(&curve, 0.5), None);
+    }
+
+    #[test]
+    fn what_has_not_fallen_has_no_goal() {
+        assert!(has_fallen(&[(0.0, 4.0), (10.0, 5.0), (20.0, 3.0)]));
+        assert!(!has_fallen(&[(0.0, 4.0), (10.0, 3.0), (20.0, 4.0)]));
+        assert!(!has_fallen(&[]));
     }
 
     #[test]

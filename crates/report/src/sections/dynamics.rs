@@ -1,9 +1,10 @@
 //! Where models stand beside the one that the ordinary pipeline ends with.
 
-use super::{Turn, View, difference_between, mean_interval};
+use super::curves::over_seeds;
+use super::{BANDS, Turn, View, less, mean_interval, write_difference};
 use crate::chart::{Chart, Lines, Series};
 use crate::document::{Block, Section, Table};
-use crate::input::{BASELINE, Interval};
+use crate::input::BASELINE;
 use crate::numbers::Unit;
 use remit_eval::dynamics::{Dynamics, Means, Point};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +41,9 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
                 less the model's, in nats; both directions of the divergence; how often both find the same token likeliest, in percent; the model's entropy. \
                 Tokens are those of all stages so far, those learnt from in reinforcement learning among them.";
     let mut blocks = vec![Block::Text(text.to_owned())];
+    if view.num_seeds() > 1 {
+        blocks.push(Block::Text(BANDS.to_owned()));
+    }
     for store in stores {
         blocks.push(Block::Heading(format!("On {store}")));
         blocks.push(Block::Charts(charts(view, &courses, store)));
@@ -63,7 +67,7 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
     }
     if !groups.is_empty() {
         let text = "In percent, with the difference to the baseline in points and its 95% interval over seeds. Where pass@1 rises and \
-                    pass@k at the largest k does not, samples have become alike.";
+                    pass@k at the largest k does not, samples may have become alike.";
         groups.insert(1, Block::Text(text.to_owned()));
     }
     blocks.append(&mut groups);
@@ -88,7 +92,8 @@ fn courses<'a>(view: &View<'a>, turn: &Turn) -> Vec<Course<'a>> {
 
 fn of_turn<'a>(view: &View<'a>, arm: &str, iteration: u32) -> Vec<(u64, &'a Dynamics)> {
     let mut found = Vec::new();
-    for node in &view.run.wheel.nodes {
+    // While one is being made its file has other names for its runs.
+    for node in view.run.wheel.nodes.iter().filter(|node| node.state == "done") {
         let Some(dynamics) = view.run.dynamics.get(&node.name) else { continue };
         let ours = node.owners.iter().filter(|owner| owner.arm == arm && owner.iteration == iteration);
         found.extend(ours.map(|owner| (owner.seed, dynamics)));
@@ -134,20 +139,11 @@ fn charts(view: &View<'_>, courses: &[(&Turn, Vec<Course<'_>>)], store: &str) ->
             };
             // Seeds differ in the tokens of reinforcement learning: their points are those of the same place in the pipeline.
             let curves: Vec<Vec<(f64, f64)>> = of.iter().map(curve).collect();
-            let shortest = curves.iter().map(Vec::len).min().unwrap_or(0);
-            let points = (0..shortest).map(|at| {
-                let mean = |part: fn(&(f64, f64)) -> f64| -> Vec<f64> {
-                    curves.iter().map(|curve| part(&curve[at])).collect()
-                };
-                let (x, _) = mean_interval(&mean(|point| point.0));
-                let (y, interval) = mean_interval(&mean(|point| point.1));
-                (x, y, interval.map(|Interval { low, high }| (low, high)))
-            });
             Series {
                 name: view.name(turn),
                 place: view.place(&turn.arm),
                 turn: turn.iteration,
-                points: points.collect(),
+                points: over_seeds(&curves),
             }
         });
         Chart::Lines(Lines {
@@ -183,16 +179,18 @@ fn ends(view: &View<'_>, courses: &[(&Turn, Vec<Course<'_>>)], store: &str) -> (
             if seeds == 0 {
                 continue;
             }
-            let start = || [view.name(turn), after.to_owned(), seeds.to_string()].into_iter();
             let plain = FIGURES.iter().zip(&found).map(|((_, unit, _), values)| {
                 unit.plain(mean_interval(&values.values().copied().collect::<Vec<_>>()).0)
             });
-            means.row(start().chain(plain));
-            let less = FIGURES.iter().zip(&found).map(|((_, unit, figure), ours)| {
-                difference_between(ours, &by_seed(baseline, after, *figure), *unit)
-            });
-            if turn.iteration > 0 {
-                differences.row(start().chain(less));
+            means.row([view.name(turn), after.to_owned(), seeds.to_string()].into_iter().chain(plain));
+            let theirs = by_seed(baseline, after, FIGURES[0].2);
+            let pairs = found[0].keys().filter(|seed| theirs.contains_key(seed)).count();
+            if turn.iteration > 0 && pairs > 0 {
+                let less = FIGURES.iter().zip(&found).map(|((_, unit, figure), ours)| {
+                    write_difference(less(ours, &by_seed(baseline, after, *figure)).as_ref(), *unit, pairs)
+                });
+                let start = [view.name(turn), after.to_owned(), pairs.to_string()];
+                differences.row(start.into_iter().chain(less));
             }
         }
     }
@@ -250,9 +248,9 @@ fn cell(ours: &BTreeMap<u64, f64>, theirs: Option<&BTreeMap<u64, f64>>) -> Strin
     }
     let (mean, _) = mean_interval(&ours.values().copied().collect::<Vec<_>>());
     let mean = Unit::Share.plain(mean);
-    match theirs.map(|theirs| difference_between(ours, theirs, Unit::Share)) {
-        Some(difference) if difference != "-" => format!("{mean}, {difference}"),
-        _ => mean,
+    match theirs.and_then(|theirs| less(ours, theirs)) {
+        Some(found) => format!("{mean}, {}", write_difference(Some(&found), Unit::Share, ours.len())),
+        None => mean,
     }
 }
 

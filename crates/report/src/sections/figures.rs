@@ -1,10 +1,13 @@
 //! Tables of tasks, gains kept through the pipeline, and iterations.
 
-use super::{Turn, View, difference_between, difference_of};
+use super::{Turn, View, short_of};
 use crate::chart::{Chart, Lines, Series, Whiskers};
 use crate::document::{Block, Section, Table};
-use crate::input::BASELINE;
+use crate::input::{BASELINE, Comparison};
 use crate::numbers::Unit;
+
+/// Reinforcement learning has windows of a prompt and its completion.
+const OWN_WINDOWS: &str = "A stage measures held-out losses in windows of its own length: they compare arms with one another, not stages.";
 
 /// All tasks, by point and turn.
 pub(super) fn tasks(view: &View<'_>) -> Option<Section> {
@@ -74,14 +77,20 @@ fn table(view: &View<'_>, metric: &str, point: &str) -> Option<Table> {
         let mut row = vec![task.to_owned()];
         for turn in &turns {
             let found = view.find(turn, point, (task, metric));
-            row.push(found.map_or("-".to_owned(), |found| Unit::of(task, metric).plain(found.mean.mean)));
+            row.push(found.map_or("-".to_owned(), |found| mean(view, found)));
             if turn.arm != BASELINE {
-                row.push(difference_of(found));
+                row.push(view.difference_of(found));
             }
         }
         table.row(row);
     }
     Some(table)
+}
+
+/// `45.2`, with the number of seeds where it is not all.
+fn mean(view: &View<'_>, found: &Comparison) -> String {
+    Unit::of(&found.task, &found.metric).plain(found.mean.mean)
+        + &short_of(found.mean.count, view.num_seeds())
 }
 
 /// Differences to the baseline from point to point.
@@ -97,12 +106,13 @@ pub(super) fn gains(view: &View<'_>) -> Option<Section> {
             if found.iter().all(Option::is_none) {
                 continue;
             }
-            table
-                .row(std::iter::once(view.name(turn)).chain(found.iter().map(|found| difference_of(*found))));
+            table.row(
+                std::iter::once(view.name(turn)).chain(found.iter().map(|found| view.difference_of(*found))),
+            );
             for (point, found) in view.points.iter().zip(&found) {
                 let Some(difference) = found.and_then(|found| found.difference) else { continue };
                 let scale = if unit == Unit::Share { 100.0 } else { 1.0 };
-                let interval = difference.t_interval.map(|t| (t.low * scale, t.high * scale));
+                let interval = difference.interval().map(|t| (t.low * scale, t.high * scale));
                 let short = match view.name(turn).split_once(", iteration ") {
                     Some((arm, iteration)) => format!("{arm} i{iteration}"),
                     None => turn.arm.clone(),
@@ -124,7 +134,8 @@ pub(super) fn gains(view: &View<'_>) -> Option<Section> {
     }
     let text = "Differences to ntp at each point of the pipeline, with 95% intervals over seeds: whether what mid-training \
                 gained is still there behind it. An arrow: the interval goes on.";
-    blocks.insert(0, Block::Text(text.to_owned()));
+    let text = format!("{text} {OWN_WINDOWS}");
+    blocks.insert(0, Block::Text(text));
     blocks.insert(1, Block::Charts(charts));
     Some(Section { id: "gains", title: "Gains kept".to_owned(), blocks })
 }
@@ -141,7 +152,10 @@ pub(super) fn iterations(view: &View<'_>) -> Option<Section> {
         0 => Turn { arm: BASELINE.to_owned(), iteration },
         _ => Turn { arm: arm.to_owned(), iteration },
     };
-    let mut blocks = vec![Block::Text("Iteration 0 is ntp. Means over seeds; behind them each iteration less the one before it, with its 95% interval over seeds.".to_owned())];
+    let mut blocks = vec![Block::Text(format!(
+        "Iteration 0 is ntp. Means over seeds; behind them each iteration less the one before it, with its 95% interval over seeds. \
+         {OWN_WINDOWS}"
+    ))];
     for (task, metric, name) in view.headlines() {
         let unit = Unit::of(&task, &metric);
         let headings = ["arm".to_owned(), "after".to_owned()].into_iter();
@@ -151,16 +165,17 @@ pub(super) fn iterations(view: &View<'_>) -> Option<Section> {
         for point in &view.points {
             let mut series = Vec::new();
             for arm in &arms {
-                let found = (0..=most)
-                    .map(|n| view.find(&turn(arm, n), point, (&task, &metric)).map(|f| f.mean.mean));
-                let found: Vec<Option<f64>> = found.collect();
-                let cells = found.iter().map(|mean| mean.map_or("-".to_owned(), |mean| unit.plain(mean)));
+                let found = (0..=most).map(|n| view.find(&turn(arm, n), point, (&task, &metric)));
+                let found: Vec<Option<&Comparison>> = found.collect();
+                let cells = found.iter().map(|found| found.map_or("-".to_owned(), |found| mean(view, found)));
                 let by_seed = |n| view.by_seed(&turn(arm, n), point, (&task, &metric));
-                let steps = (1..=most).map(|n| difference_between(&by_seed(n), &by_seed(n - 1), unit));
+                let steps = (1..=most).map(|n| view.difference_between(&by_seed(n), &by_seed(n - 1), unit));
                 table.row([(*arm).clone(), point.clone()].into_iter().chain(cells).chain(steps));
                 let scale = if unit == Unit::Share { 100.0 } else { 1.0 };
-                let points =
-                    found.iter().enumerate().filter_map(|(n, mean)| Some((n as f64, (*mean)? * scale, None)));
+                let points = found
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(n, found)| Some((n as f64, (*found)?.mean.mean * scale, None)));
                 series.push(Series {
                     name: (*arm).clone(),
                     place: view.place(arm),

@@ -9,13 +9,16 @@ mod ran;
 mod weights;
 
 use crate::document::{Block, Document, Section, Table};
-use crate::input::{BASELINE, Comparison, Interval, Kind, Run};
+use crate::input::{BASELINE, Comparison, Difference, Interval, Kind, Mean, Run};
 use crate::numbers::Unit;
 use remit_eval::metrics::{Bootstrap, paired};
 use std::collections::BTreeMap;
 
 /// What intervals are meant to hold the true value with.
 const CONFIDENCE: f64 = 0.95;
+
+/// Of charts with bands.
+const BANDS: &str = "Shaded: the 95% interval over seeds, cut where it would leave the chart.";
 
 /// What a report has beside what the files say.
 #[derive(Clone, Debug, Default)]
@@ -171,6 +174,22 @@ impl<'a> View<'a> {
         loss.into_iter().chain(accuracy).collect()
     }
 
+    /// A comparison's difference to the baseline, as it stands in a table.
+    fn difference_of(&self, found: Option<&Comparison>) -> String {
+        let unit = found.map_or(Unit::Loss, |found| Unit::of(&found.task, &found.metric));
+        write_difference(found.and_then(|found| found.difference.as_ref()), unit, self.num_seeds())
+    }
+
+    /// `ours` less `theirs` over the seeds that both have, as it stands in a table.
+    fn difference_between(
+        &self,
+        ours: &BTreeMap<u64, f64>,
+        theirs: &BTreeMap<u64, f64>,
+        unit: Unit,
+    ) -> String {
+        write_difference(less(ours, theirs).as_ref(), unit, self.num_seeds())
+    }
+
     fn num_seeds(&self) -> usize {
         let mut seeds: Vec<u64> =
             self.run.wheel.nodes.iter().flat_map(|node| &node.owners).map(|o| o.seed).collect();
@@ -209,9 +228,7 @@ fn with_members(run: &Run) -> Vec<Comparison> {
                 continue;
             }
             let theirs = baseline.get(&(point.clone(), task.clone(), metric.clone()));
-            let pairs = ours.iter().filter_map(|(seed, ours)| Some((*theirs?.get(seed)?, *ours)));
-            let (a, b): (Vec<f64>, Vec<f64>) = pairs.unzip();
-            let is_compared = arm != BASELINE && !a.is_empty();
+            let difference = theirs.filter(|_| arm != BASELINE).and_then(|theirs| less(&ours, theirs));
             let values: Vec<f64> = ours.into_values().collect();
             let mean = remit_eval::metrics::Mean::of(&values);
             all.push(Comparison {
@@ -221,49 +238,50 @@ fn with_members(run: &Run) -> Vec<Comparison> {
                 task,
                 metric,
                 mean: crate::input::Mean { mean: mean.mean, count: mean.count },
-                difference: is_compared.then(|| {
-                    // The bootstrap is not shown.
-                    let one = Bootstrap { resamples: 1, ..Bootstrap::default() };
-                    let paired = paired(&a, &b, CONFIDENCE, &one);
-                    let difference = paired.difference;
-                    crate::input::Difference {
-                        difference: crate::input::Mean { mean: difference.mean, count: difference.count },
-                        t_interval: paired.t_interval.map(|t| Interval { low: t.low, high: t.high }),
-                    }
-                }),
+                difference,
             });
         }
     }
     all
 }
 
-/// The mean of values and its interval by Student's distribution, where there are two.
-fn mean_interval(values: &[f64]) -> (f64, Option<Interval>) {
-    let nothing = vec![0.0; values.len()];
-    let one = Bootstrap { resamples: 1, ..Bootstrap::default() };
-    let found = paired(&nothing, values, CONFIDENCE, &one);
-    (found.difference.mean, found.t_interval.map(|t| Interval { low: t.low, high: t.high }))
+/// The mean of `b - a` and its interval by Student's distribution, where there are two.
+fn difference(a: &[f64], b: &[f64]) -> Difference {
+    // The bootstrap is not shown.
+    let found = paired(a, b, CONFIDENCE, &Bootstrap { resamples: 1, ..Bootstrap::default() });
+    Difference {
+        difference: Mean { mean: found.difference.mean, count: found.difference.count },
+        t_interval: found.t_interval.map(|t| Interval { low: t.low, high: t.high }),
+    }
 }
 
-/// What a difference is in a table: `+1.2 [-0.3, +2.7]`, or a dash.
-fn difference_of(found: Option<&Comparison>) -> String {
-    let Some((found, difference)) = found.and_then(|found| Some((found, found.difference?))) else {
-        return "-".to_owned();
-    };
-    Unit::of(&found.task, &found.metric).difference(difference.difference.mean, difference.t_interval)
-}
-
-/// What is left of `ours` less `theirs` over the seeds that both have, written as [`difference_of`] does.
-fn difference_between(ours: &BTreeMap<u64, f64>, theirs: &BTreeMap<u64, f64>, unit: Unit) -> String {
+/// `ours` less `theirs`, over the seeds that both have.
+fn less(ours: &BTreeMap<u64, f64>, theirs: &BTreeMap<u64, f64>) -> Option<Difference> {
     let pairs = ours.iter().filter_map(|(seed, ours)| Some((*theirs.get(seed)?, *ours)));
     let (a, b): (Vec<f64>, Vec<f64>) = pairs.unzip();
-    if a.is_empty() {
-        return "-".to_owned();
+    (!a.is_empty()).then(|| difference(&a, &b))
+}
+
+/// The mean of values and its interval, where there are two.
+fn mean_interval(values: &[f64]) -> (f64, Option<Interval>) {
+    let found = difference(&vec![0.0; values.len()], values);
+    (found.difference.mean, found.t_interval)
+}
+
+/// A difference in a table: `+1.2 [-0.3, +2.7]`, or a dash; `of` is how many seeds it should be of.
+fn write_difference(found: Option<&Difference>, unit: Unit, of: usize) -> String {
+    let Some(found) = found else { return "-".to_owned() };
+    let text = unit.difference(found.difference.mean, found.interval());
+    text + &short_of(found.difference.count, of)
+}
+
+/// ` (2 seeds)` where there should be more.
+fn short_of(seeds: usize, of: usize) -> String {
+    match seeds {
+        _ if seeds >= of => String::new(),
+        1 => " (1 seed)".to_owned(),
+        _ => format!(" ({seeds} seeds)"),
     }
-    // The bootstrap is not shown.
-    let found = paired(&a, &b, CONFIDENCE, &Bootstrap { resamples: 1, ..Bootstrap::default() });
-    let interval = found.t_interval.map(|t| Interval { low: t.low, high: t.high });
-    unit.difference(found.difference.mean, interval)
 }
 
 fn health(run: &Run) -> Option<Section> {
@@ -303,8 +321,20 @@ mod tests {
         let of = |values: &[(u64, f64)]| values.iter().copied().collect::<BTreeMap<u64, f64>>();
         let (ours, theirs) = (of(&[(1, 0.5), (2, 0.7), (3, 0.1)]), of(&[(1, 0.4), (2, 0.5)]));
         // Differences 0.1 and 0.2: mean 0.15, standard error 0.05, t at one degree of freedom 12.706.
-        assert_eq!(difference_between(&ours, &theirs, Unit::Share), "+15.0 [-48.5, +78.5]");
-        assert_eq!(difference_between(&theirs, &ours, Unit::Share), "-15.0 [-78.5, +48.5]");
-        assert_eq!(difference_between(&ours, &of(&[(9, 1.0)]), Unit::Share), "-");
+        fn words(ours: &BTreeMap<u64, f64>, theirs: &BTreeMap<u64, f64>, of: usize) -> String {
+            write_difference(less(ours, theirs).as_ref(), Unit::Share, of)
+        }
+        assert_eq!(words(&ours, &theirs, 2), "+15.0 [-48.5, +78.5]");
+        assert_eq!(words(&theirs, &ours, 3), "-15.0 [-78.5, +48.5] (2 seeds)");
+        assert_eq!(words(&ours, &of(&[(9, 1.0)]), 2), "-");
+        assert_eq!(words(&ours, &of(&[(1, 0.25)]), 2), "+25.0 (1 seed)");
+    }
+
+    #[test]
+    fn seeds_that_differ_by_the_same_are_no_certainty() {
+        let of = |a: f64, b: f64| difference(&[0.25, 0.5], &[0.25 + a, 0.5 + b]);
+        assert_eq!(of(0.25, 0.25).interval(), None);
+        assert_eq!(of(0.0, 0.0).interval(), Some(Interval { low: 0.0, high: 0.0 }));
+        assert!(of(0.25, 0.125).interval().is_some());
     }
 }

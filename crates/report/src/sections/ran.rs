@@ -40,7 +40,7 @@ fn wheel(view: &View<'_>) -> Vec<Block> {
         let first = recipe?.get(path[0])?;
         path[1..].iter().try_fold(first, |table, key| table.get(key))
     };
-    let mut table = Table::new(["arm", "objective", "reference", "iterations"]);
+    let mut table = Table::new(["arm", "objective", "reference", "iterations", "its own"]);
     let of_recipe = get(&["flywheel", "arms"]).and_then(|arms| arms.as_array());
     let objectives: Vec<&toml::Table> =
         of_recipe.into_iter().flatten().filter_map(|arm| arm.get("objective")?.as_table()).collect();
@@ -50,7 +50,7 @@ fn wheel(view: &View<'_>) -> Vec<Block> {
         let objective = found
             .and_then(|found| found.get("objective")?.as_table())
             .map_or("-".to_owned(), |of| in_words(of, &objectives));
-        let looks_up = objective != "ntp";
+        let looks_up = found.is_some_and(|found| needs_reference(found.get("objective")));
         let reference = found.and_then(|found| found.get("reference")?.as_str()).unwrap_or("rl");
         let turns =
             view.turns.iter().filter(|turn| turn.arm == *arm).map(|turn| turn.iteration).max().unwrap_or(0);
@@ -59,7 +59,13 @@ fn wheel(view: &View<'_>) -> Vec<Block> {
             false if found.is_none() || !looks_up => (objective, "-"),
             false => (objective, reference),
         };
-        table.row([arm.clone(), objective, reference.to_owned(), turns.to_string()]);
+        let own = found.map_or_else(String::new, own_settings);
+        table.row([arm.clone(), objective, reference.to_owned(), turns.to_string(), own]);
+    }
+    // Most recipes have arms that differ in nothing but their objective.
+    if table.rows.iter().all(|row| row[4].is_empty()) {
+        table.headings.pop();
+        table.rows.iter_mut().for_each(|row| drop(row.pop()));
     }
     if !table.rows.is_empty() {
         blocks.push(Block::Table(table));
@@ -106,6 +112,32 @@ fn wheel(view: &View<'_>) -> Vec<Block> {
     blocks
 }
 
+/// Whether an arm with this objective reads another model.
+fn needs_reference(objective: Option<&toml::Value>) -> bool {
+    let word = |key: &str| objective.and_then(|objective| objective.get(key)?.as_str());
+    word("kind") != Some("ntp") && word("signal") != Some("learner")
+}
+
+/// What an arm has its own way beside its objective: `until sft, rl.steps 300`.
+fn own_settings(arm: &toml::Value) -> String {
+    fn flatten(path: &str, value: &toml::Value, found: &mut Vec<String>) {
+        match value.as_table() {
+            Some(table) => {
+                table.iter().for_each(|(key, value)| flatten(&format!("{path}.{key}"), value, found))
+            }
+            None => found.push(format!("{} {value}", &path[1..])),
+        }
+    }
+    let mut found = Vec::new();
+    if let Some(until) = arm.get("until").and_then(|until| until.as_str()) {
+        found.push(format!("until {until}"));
+    }
+    if let Some(settings) = arm.get("settings") {
+        flatten("", settings, &mut found);
+    }
+    found.join(", ")
+}
+
 /// `remit, epsilon_low 1.0`: without the options that all arms of its kind have alike.
 fn in_words(objective: &toml::Table, all: &[&toml::Table]) -> String {
     let kind = objective.get("kind").and_then(|kind| kind.as_str()).unwrap_or("-").to_owned();
@@ -136,8 +168,10 @@ fn verdicts(view: &View<'_>) -> Vec<String> {
 fn verdict(arm: &str, figure: &str, unit: Unit, difference: Difference) -> String {
     let Mean { mean, count } = difference.difference;
     let amount = format!("{} {}", unit.signed(mean), unit.word());
-    let Some(interval) = difference.t_interval else {
-        return format!("{arm} cannot be told from ntp by one seed in {figure}: {amount}.");
+    let Some(interval) = difference.interval() else {
+        let seeds =
+            if count == 1 { "one seed".to_owned() } else { format!("{count} seeds that agree to the digit") };
+        return format!("{arm} cannot be told from ntp by {seeds} in {figure}: {amount}.");
     };
     let is_told = interval.low > 0.0 || interval.high < 0.0;
     // Of accuracy more is better, of losses less.
@@ -161,6 +195,20 @@ mod tests {
                 .map(|text| text.parse::<toml::Table>().unwrap());
         let all = [&a, &b, &c];
         assert_eq!(all.map(|of| in_words(of, &all)), ["x, e 1.0", "x, e 2.0", "y, e 3.0"]);
+    }
+
+    #[test]
+    fn what_an_arm_has_its_own_way() {
+        let arm = |text: &str| toml::Value::Table(text.parse().unwrap());
+        let own =
+            own_settings(&arm("until = 'sft'\n[settings.rl]\nsteps = 300\n[settings.rl.grpo]\nbeta = 0.1"));
+        assert_eq!(own, "until sft, rl.grpo.beta 0.1, rl.steps 300");
+        assert_eq!(own_settings(&arm("name = 'x'")), "");
+        for (objective, needs) in
+            [("kind = 'ntp'", false), ("kind = 'remit'\nsignal = 'learner'", false), ("kind = 'kd'", true)]
+        {
+            assert_eq!(needs_reference(Some(&arm(objective))), needs, "{objective}");
+        }
     }
 
     #[test]
