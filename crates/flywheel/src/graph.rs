@@ -6,6 +6,7 @@
 use crate::identity::{id_of, identity};
 use crate::recipe::Templates;
 use crate::settings::{After, Arm, BASELINE, Point, Reference};
+use crate::state::latest_record;
 use crate::{Error, Generated, Recipe, files};
 use remit_corpus::{Prepare, Source, TrainTokenizer};
 use remit_eval::dynamics::DYNAMICS;
@@ -289,8 +290,9 @@ struct Builder<'a> {
 type Inputs = BTreeMap<String, Input>;
 
 /// What a run's settings have that says where, or how fast, and nothing about its result.
-const OF_TRAINING: [&str; 8] = [
+const OF_TRAINING: [&str; 9] = [
     "run",
+    "health",
     "from",
     "data.tokens",
     "data.examples.files",
@@ -299,8 +301,9 @@ const OF_TRAINING: [&str; 8] = [
     "checkpoints.ephemeral_every",
     "checkpoints.keep_last",
 ];
-const OF_RL: [&str; 8] = [
+const OF_RL: [&str; 9] = [
     "run",
+    "health",
     "from",
     "prompts.files",
     "reference",
@@ -309,8 +312,9 @@ const OF_RL: [&str; 8] = [
     "checkpoints.ephemeral_every",
     "checkpoints.keep_last",
 ];
-const OF_DPO: [&str; 8] = [
+const OF_DPO: [&str; 9] = [
     "run",
+    "health",
     "from",
     "examples.files",
     "reference",
@@ -387,7 +391,7 @@ impl Builder<'_> {
     }
 
     /// The node of a generated corpus.
-    fn data(&mut self, name: &str) -> Given {
+    fn data(&mut self, name: &str) -> Result<Given, Error> {
         let generated = self.recipe.flywheel.data[name].clone();
         let pins = generated.pins(&self.recipe.lockfile);
         let mut inputs = Inputs::new();
@@ -397,17 +401,22 @@ impl Builder<'_> {
         }
         let index = self
             .add(Stage::Data, &generated, &[], inputs, |_| Work::Data(name.to_owned(), generated.clone()));
-        // Two names for the same corpus share a node, whose file has the first.
-        let Work::Data(first, _) = &self.nodes[index].work else { unreachable!("it was added as one") };
-        let first = first.clone();
-        self.nodes[index].subject = Some(first.clone());
-        self.given(index, &format!("{first}.jsonl"), "")
+        // Two names for the same corpus share a node, whose file has the first, or that which it was made with.
+        let made = latest_record(&self.nodes[index].directory)?;
+        let made = made.and_then(|made| Some(made.files.keys().next()?.strip_suffix(".jsonl")?.to_owned()));
+        let Work::Data(first, _) = &mut self.nodes[index].work else { unreachable!("it was added as one") };
+        if let Some(made) = made {
+            *first = made;
+        }
+        let file = format!("{first}.jsonl");
+        self.nodes[index].subject.get_or_insert_with(|| name.to_owned());
+        Ok(self.given(index, &file, ""))
     }
 
     /// A file of the user's, or a generated corpus.
     fn file(&mut self, key: &str, path: &Path) -> Result<Given, Error> {
         match self.data_name(key, path)?.map(str::to_owned) {
-            Some(name) => Ok(self.data(&name)),
+            Some(name) => self.data(&name),
             None => Ok(Given { path: path.to_owned(), input: Input::Content(files::hash_files(key, path)?) }),
         }
     }

@@ -126,7 +126,11 @@ impl Report {
         let mut records: BTreeMap<usize, Record> = BTreeMap::new();
         for (index, node) in graph.nodes.iter().enumerate() {
             let state = state::examine(graph, index, Look::Glance)?;
-            let record = state::read_record(&node.directory.join(state::RECORD))?;
+            // What is damaged or outdated counts for nothing until it is made again.
+            let record = match state {
+                State::Done => state::read_record(&node.directory.join(state::RECORD))?,
+                _ => None,
+            };
             nodes.push(NodeReport {
                 name: node.name(),
                 id: node.id.clone(),

@@ -60,7 +60,8 @@ pub fn run<R: Runner>(graph: &Graph, runner: &mut R) -> Result<Report, R::Error>
         ));
     }
     let mut turn = Turn { graph, runner, whole: BTreeSet::new(), done: BTreeSet::new() };
-    for index in 0..graph.nodes.len() {
+    // Until all are done: one that came out differently has sent those before it back.
+    while let Some(index) = (0..graph.nodes.len()).find(|index| !turn.done.contains(index)) {
         turn.ensure(index, Look::Glance)?;
     }
     Ok(report::write(graph)?)
@@ -121,22 +122,24 @@ impl<R: Runner> Turn<'_, R> {
             self.ensure(parent, Look::Whole)?;
         }
         self.runner.begin(node, self.done.len(), self.graph.nodes.len());
-        self.make(node)?;
+        if let Some(role) = state::begin(self.graph, index)? {
+            self.runner.warn(&format!(
+                "{} ({}): it was begun with another `{role}`; it begins anew",
+                node.name(),
+                node.label()
+            ));
+        }
         let (held_out, cost) = self.work(node)?;
         if state::finish(self.graph, index, held_out, cost)? {
             self.runner.warn(&format!(
                 "{}: made again, it is not what it was (another kind of processor, another release?); what depends on it is made again too",
                 node.name()
             ));
+            self.done.clear();
+            self.whole.clear();
         }
         self.done.insert(index);
         self.whole.insert(index);
-        Ok(())
-    }
-
-    fn make(&self, node: &Node) -> Result<(), Error> {
-        let create = |cause| remit_store::Error::io("create", &node.directory, cause);
-        std::fs::create_dir_all(&node.directory).map_err(create)?;
         Ok(())
     }
 

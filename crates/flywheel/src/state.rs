@@ -3,6 +3,7 @@
 //! ```text
 //! <run>/.lock                        held by the flywheel that writes here
 //! <run>/nodes/midtrain-3f2a.../      what the stage itself leaves: it resumes by itself
+//! <run>/nodes/midtrain-3f2a.../begun.json    written first: what it is made from; gone at the end
 //! <run>/nodes/midtrain-3f2a.../node.json     written last: id, inputs, files, cost
 //! <run>/flywheel.json                what came of it all
 //! ```
@@ -19,13 +20,16 @@ use std::path::{Path, PathBuf};
 
 /// A node's record in its directory.
 pub const RECORD: &str = "node.json";
+/// What a node that is being made is made from: the content of each node, by role.
+const BEGUN: &str = "begun.json";
 /// The record of a node that is being made again.
 const FORMER: &str = "former.json";
 const INTEGRITY: &str = "integrity.json";
 const FORMAT_VERSION: u32 = 1;
 
 /// What is left out of a record: what a clock says, places, and what belongs to the record itself.
-const NOT_RESULTS: [&str; 6] = [RECORD, FORMER, ".lock", "timings.jsonl", "settings.toml", "tensorboard"];
+const NOT_RESULTS: [&str; 7] =
+    [RECORD, BEGUN, FORMER, ".lock", "timings.jsonl", "settings.toml", "tensorboard"];
 
 /// `node.json`: a finished node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -194,6 +198,52 @@ pub(crate) fn latest_record(directory: &Path) -> Result<Option<Record>, Error> {
     }
 }
 
+/// Opens the directory of a node whose inputs are made. What is there already is gone on with only if it was begun from
+/// the same: a run does not see of itself that its first checkpoint is another. The input that is another, if one is.
+pub(crate) fn begin(graph: &Graph, index: usize) -> Result<Option<String>, Error> {
+    let node = &graph.nodes[index];
+    let create = |cause| remit_store::Error::io("create", &node.directory, cause);
+    std::fs::create_dir_all(&node.directory).map_err(create)?;
+    let now = contents(graph, node)?;
+    let path = node.directory.join(BEGUN);
+    let before = match std::fs::read(&path) {
+        Ok(bytes) => {
+            let wrong = |problem: String| Error::Record { path: path.clone(), problem };
+            Some(serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?)
+        }
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+            read_record(&node.directory.join(FORMER))?.map(|former| former.inputs)
+        }
+        Err(cause) => return Err(remit_store::Error::io("read", &path, cause).into()),
+    };
+    let mut other = None;
+    if let Some(before) = before.filter(|before: &BTreeMap<String, String>| *before != now) {
+        let differs = |role: &&String| before.get(*role) != now.get(*role);
+        other = now.keys().find(differs).cloned().or(Some("an input".to_owned()));
+        // What says so goes last: killed before that, it is found again.
+        for (name, path) in entries(&node.directory)? {
+            if ![BEGUN, FORMER].contains(&name.as_str()) {
+                atomic::remove(&path)?;
+            }
+        }
+    }
+    let mut text = serde_json::to_vec_pretty(&now).expect("plain values are JSON");
+    text.push(b'\n');
+    atomic::write(&path, &text)?;
+    Ok(other)
+}
+
+/// The content of the nodes that a node is made from, by role.
+fn contents(graph: &Graph, node: &Node) -> Result<BTreeMap<String, String>, Error> {
+    let mut contents = BTreeMap::new();
+    for (role, input) in &node.inputs {
+        let Input::Node(parent, _) = input else { continue };
+        let parent = latest_record(&graph.nodes[*parent].directory)?.expect("parents are made first");
+        contents.insert(role.clone(), parent.content);
+    }
+    Ok(contents)
+}
+
 /// Writes the record of a node that is made. Whether its content is another than what it had before, if it had any.
 pub(crate) fn finish(
     graph: &Graph,
@@ -205,12 +255,7 @@ pub(crate) fn finish(
     let mut files = BTreeMap::new();
     collect(&node.directory, "", &mut files)?;
     let content = content_of(node, &files);
-    let mut inputs = BTreeMap::new();
-    for (role, input) in &node.inputs {
-        let Input::Node(parent, _) = input else { continue };
-        let parent = latest_record(&graph.nodes[*parent].directory)?.expect("parents are made first");
-        inputs.insert(role.clone(), parent.content);
-    }
+    let inputs = contents(graph, node)?;
     let former = read_record(&node.directory.join(FORMER))?;
     let differs = former.is_some_and(|former| former.content != content);
     let record = Record {
@@ -226,7 +271,9 @@ pub(crate) fn finish(
     let mut text = serde_json::to_vec_pretty(&record).expect("plain values are JSON");
     text.push(b'\n');
     atomic::write(&node.directory.join(RECORD), &text)?;
-    remove(&node.directory.join(FORMER))?;
+    for name in [BEGUN, FORMER] {
+        atomic::remove(&node.directory.join(name))?;
+    }
     Ok(differs)
 }
 
@@ -318,8 +365,4 @@ fn entries(directory: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
     }
     entries.sort();
     Ok(entries)
-}
-
-fn remove(path: &Path) -> Result<(), Error> {
-    Ok(atomic::remove(path)?)
 }

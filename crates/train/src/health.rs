@@ -108,7 +108,7 @@ pub struct RewardStuck {
 
 impl Default for RewardStuck {
     fn default() -> Self {
-        RewardStuck { action: Action::Warn, limit: 1e-6, span: 50 }
+        RewardStuck { action: Action::Warn, limit: 1e-6, span: 15 }
     }
 }
 
@@ -304,6 +304,7 @@ impl Monitor {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(monitor),
             Err(error) => return Err(remit_store::Error::io("read", log, error).into()),
         };
+        let mut breaches = Vec::new();
         for line in text.lines() {
             // What is torn lies behind the checkpoint, and whoever opens the log to write complains of the rest.
             let Ok(value) = serde_json::from_str::<serde_json::Value>(line) else { break };
@@ -313,9 +314,14 @@ impl Monitor {
             let record = serde_json::from_str(line)
                 .map_err(|error| Error::State { path: log.to_owned(), problem: error.to_string() })?;
             match record {
-                Record::Step(step) => drop(monitor.check_step(&step)),
-                Record::Eval(eval) => drop(monitor.check_eval(&eval)),
-                Record::Health(record) => drop(monitor.broken.insert(record.health.rule, record)),
+                Record::Step(step) => breaches = monitor.check_step(&step),
+                Record::Eval(eval) => breaches = monitor.check_eval(&eval),
+                // Under other rules than these it may be none.
+                Record::Health(record) => {
+                    if breaches.iter().any(|breach| breach.rule == record.health.rule) {
+                        monitor.broken.insert(record.health.rule, record);
+                    }
+                }
             }
         }
         Ok(monitor)
@@ -374,7 +380,8 @@ impl Monitor {
     fn check_step(&mut self, record: &StepRecord) -> Vec<Breach> {
         let figure = |name: &str| record.figures.get(name).copied();
         self.clipped.push(record.weights.as_ref().map(|weights| weights.clipped_low + weights.clipped_high));
-        self.entropy.push(figure("entropy"));
+        // A step that has sampled nothing to learn from logs an entropy of 0.
+        self.entropy.push(figure("entropy").filter(|_| figure("completion_length") != Some(0.0)));
         self.reward.push(figure("reward"));
         self.equal_groups.push(figure("equal_groups"));
         if self.first_entropy.is_none() {
@@ -490,6 +497,17 @@ mod tests {
         // First mean 2, later means 1.5, 0.5 and 0.25.
         assert_eq!([next(1.0), next(3.0), next(0.0), next(1.0)], [None; 4]);
         assert_eq!(next(-0.5), Some((Rule::EntropyCollapse, 0.125)));
+    }
+
+    #[test]
+    fn steps_without_completions_have_no_entropy() {
+        let rule = EntropyCollapse { limit: 0.5, span: 2, ..Default::default() };
+        let mut monitor = Monitor::new(Health { entropy_collapse: rule, ..Health::default() });
+        let mut next = |entropy, length| {
+            found(&mut monitor, &step(&[("entropy", entropy), ("completion_length", length)]))
+        };
+        assert_eq!([next(1.0, 9.0), next(1.0, 9.0), next(0.0, 0.0), next(0.0, 0.0)], [None; 4]);
+        assert_eq!([next(0.75, 9.0), next(0.125, 9.0)], [None, Some((Rule::EntropyCollapse, 0.4375))]);
     }
 
     #[test]

@@ -77,8 +77,15 @@ impl Observer for Watch {
 }
 
 fn take(path: &Path, action: Action, kill: Option<u64>) -> (Result<Summary, Error>, Vec<HealthRecord>) {
+    take_with(path, WeightsSaturated { action, limit: 0.55, span: 3 }, kill)
+}
+
+fn take_with(
+    path: &Path,
+    rule: WeightsSaturated,
+    kill: Option<u64>,
+) -> (Result<Summary, Error>, Vec<HealthRecord>) {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models/llama/learner");
-    let rule = WeightsSaturated { action, limit: 0.55, span: 3 };
     let mut settings = Settings { run: path.to_owned(), ..Settings::default() };
     settings.health = Health { weights_saturated: rule, ..Health::default() };
     let frame = Frame {
@@ -163,6 +170,20 @@ fn a_stop_leaves_a_checkpoint_from_which_a_warning_goes_on() {
     take(&straight, Action::Warn, None).0.expect("a whole run");
     assert!(log(&path).starts_with(&stopped));
     assert_eq!(log(&path).replace("\"stop\"", "\"warn\""), log(&straight));
+}
+
+#[test]
+fn a_higher_limit_lifts_a_stop_until_it_is_broken_itself() {
+    let (_home, path) = home();
+    take(&path, Action::Stop, None).0.expect_err("a stop");
+    let higher = WeightsSaturated { action: Action::Stop, limit: 0.75, span: 3 };
+    let (result, told) = take_with(&path, higher, None);
+    // The mean of steps s - 2 to s is (s - 1) / 10.
+    assert!(
+        matches!(&result, Err(Error::Unhealthy { step: 9, breach }) if breach.limit == 0.75),
+        "{result:?}"
+    );
+    assert_eq!(told.len(), 1);
 }
 
 #[test]

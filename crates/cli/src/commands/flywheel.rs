@@ -105,6 +105,7 @@ pub(super) fn read(
             .overrides
             .insert(0, format!("flywheel.run={}", toml::Value::from(run.to_string_lossy().as_ref())));
     }
+    tables.check_overrides()?;
     let flywheel: Option<Settings> = tables.table("flywheel")?;
     let recipe = Recipe {
         flywheel: flywheel.expect("it is there"),
@@ -131,6 +132,21 @@ struct Tables {
 }
 
 impl Tables {
+    /// An override of a table that is not there would change nothing, and nobody would notice.
+    fn check_overrides(&self) -> Result<(), Failure> {
+        for argument in &self.overrides {
+            let section = argument.split(['.', '=']).next().unwrap_or_default();
+            if section == "weights" {
+                return Err(Failure::usage(format!("`--{argument}`: a flywheel does not read `[weights]`")));
+            }
+            if SECTIONS.contains(&section) && !self.file.has(section) {
+                return Err(Failure::usage(format!("`--{argument}`: the recipe has no table `[{section}]`"))
+                    .hint("a stage is in the flywheel where the recipe has its table, even an empty one"));
+            }
+        }
+        Ok(())
+    }
+
     /// A table where the recipe has it. An override without its table's name is the flywheel's.
     fn table<T: DeserializeOwned + Serialize>(&mut self, section: &str) -> Result<Option<T>, Failure> {
         if !self.file.has(section) {

@@ -170,6 +170,11 @@ fn what_changes_no_result_changes_no_id() {
     let same = |what: &str, change: fn(&mut toml::Table)| assert_eq!(ids(&graph(change)), before, "{what}");
     same("the run directory", |tables| set(tables, "flywheel.run", "elsewhere"));
     same("how often it saves", |tables| set(tables, "midtrain.checkpoints.ephemeral_every", 7));
+    same("rules of health", |tables| {
+        for stage in ["midtrain", "sft", "rl"] {
+            set(tables, &format!("{stage}.health.forgetting.action"), "stop");
+        }
+    });
     same("sequences at work", |tables| set(tables, "rl.rollout.batch_size", 7));
     same("a default that is written down", |tables| set(tables, "midtrain.schedule.kind", "linear"));
     same("the order of arms and their names", |tables| {
