@@ -127,7 +127,7 @@ impl Difference {
     /// The interval over seeds, where it says something: seeds that differ by the very same amount, as two may by chance,
     /// have one without width.
     pub fn interval(&self) -> Option<Interval> {
-        self.t_interval.filter(|interval| interval.low < interval.high || self.difference.mean == 0.0)
+        self.t_interval.filter(|interval| interval.has_width() || self.difference.mean.abs() < NOTHING)
     }
 }
 
@@ -135,6 +135,15 @@ impl Difference {
 pub(crate) struct Interval {
     pub low: f64,
     pub high: f64,
+}
+
+/// Sums of the same numbers in another order differ by less.
+const NOTHING: f64 = 1e-9;
+
+impl Interval {
+    pub fn has_width(&self) -> bool {
+        self.high - self.low > NOTHING
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -140,10 +140,10 @@ fn reached(view: &View<'_>, stores: &BTreeSet<String>) -> Table {
             let found: Vec<f64> = shares.iter().copied().flatten().collect();
             let mean = match (found.is_empty(), mean_interval(&found)) {
                 (true, _) => "-".to_owned(),
-                (false, (mean, None)) => percent(&mean),
-                (false, (mean, Some(interval))) => {
+                (false, (mean, Some(interval))) if interval.has_width() => {
                     format!("{} [{:.1}, {:.1}]", percent(&mean), interval.low * 100.0, interval.high * 100.0)
                 }
+                (false, (mean, _)) => percent(&mean),
             };
             let not = format!("{} of {}", shares.len() - found.len(), shares.len());
             table.row([view.name(turn), store.clone(), words.join(", "), mean, not]);

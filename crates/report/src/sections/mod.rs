@@ -334,6 +334,8 @@ mod tests {
     fn seeds_that_differ_by_the_same_are_no_certainty() {
         let of = |a: f64, b: f64| difference(&[0.25, 0.5], &[0.25 + a, 0.5 + b]);
         assert_eq!(of(0.25, 0.25).interval(), None);
+        // 1.0 - 0.7 and 1.2 - 0.9 are not the same to the bit.
+        assert_eq!(difference(&[1.0, 1.2], &[0.7, 0.9]).interval(), None);
         assert_eq!(of(0.0, 0.0).interval(), Some(Interval { low: 0.0, high: 0.0 }));
         assert!(of(0.25, 0.125).interval().is_some());
     }
