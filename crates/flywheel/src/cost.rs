@@ -4,16 +4,19 @@
 //! flops = forward * f / 3 + backward * 2 f / 3 + reference * r / 3
 //! ```
 //!
-//! with `f` and `r` the floating-point operations of a training step of learner and reference a prediction
-//! (`Architecture::training_flops`). Generation is forward passes. Evaluations count their time and what they generate.
+//! with `f` and `r` the floating-point operations of a training step of learner and reference a prediction, each by its
+//! own architecture (`Architecture::training_flops`). Generation is forward passes. Evaluations count their time and what
+//! they generate.
 
 use crate::Error;
+use remit_eval::dynamics;
 use remit_model::Architecture;
 use remit_store::Error as StoreError;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What something took. Passes are counted in predictions, padding included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -110,7 +113,8 @@ pub(crate) fn of_training(plan: &remit_train::Plan) -> Cost {
 }
 
 /// What preference optimisation takes: both sides of every pair that it uses, at their mean length, and the reference's
-/// one pass over all pairs.
+/// one pass over all pairs. That pass counts in full also where another run has left it in the cache that runs share:
+/// an arm pays as if it were alone, and whether its run was killed in between does not show.
 pub(crate) fn of_dpo(plan: &remit_train::dpo::Plan) -> Cost {
     let pairs = &plan.pairs.pairs;
     let all: usize = pairs.iter().flatten().map(|side| side.mask.len()).sum();
@@ -118,7 +122,7 @@ pub(crate) fn of_dpo(plan: &remit_train::dpo::Plan) -> Cost {
     let predictions = (all as f64 / pairs.len() as f64 * used).round() as u64;
     let forward = predictions * if plan.settings.recompute { 2 } else { 1 };
     let cost = Cost { forward, backward: predictions, reference: all as u64, ..Cost::default() };
-    cost.with_flops(&plan.architecture, Some(&plan.architecture), plan.longest)
+    cost.with_flops(&plan.architecture, Some(&plan.reference_architecture), plan.longest)
 }
 
 /// What scoring takes.
@@ -128,36 +132,89 @@ pub(crate) fn of_scoring(plan: &remit_train::ScorePlan) -> Cost {
     cost.with_flops(&plan.architecture, Some(&plan.architecture), window)
 }
 
-/// What a run of reinforcement learning has taken that has left its log in `directory`. Prompts are counted at their
-/// mean length.
+/// What dynamics take: every checkpoint and the reference over the same windows. Points that are one model are read
+/// once.
+pub(crate) fn of_dynamics(plan: &dynamics::Plan) -> Result<Cost, Error> {
+    let predictions = plan.windows() * plan.settings.window as u64;
+    let cost = Cost { forward: predictions, reference: predictions, ..Cost::default() };
+    let models: BTreeMap<_, _> = plan.points.iter().map(|point| (&point.inputs, &point.checkpoint)).collect();
+    let of = |checkpoint: &PathBuf| {
+        let learner = remit_train::open_model(checkpoint)?;
+        Ok(cost.with_flops(&learner, Some(&plan.architecture), plan.settings.window))
+    };
+    models.into_values().map(of).sum()
+}
+
+/// What a run of reinforcement learning has taken that has left its log in `directory`. What the log does not say is
+/// taken as: prompts of their mean length, read once a group; completions that were dropped, or had rewards equal to
+/// their group's, as long as the others of the step. The filling of windows is left out.
 pub(crate) fn of_rl(plan: &remit_rl::Plan, directory: &Path) -> Result<Cost, Error> {
     let settings = &plan.settings;
     let prompts = &plan.prompts.prompts;
     let prompt =
         prompts.iter().map(|prompt| prompt.tokens.len()).sum::<usize>() as f64 / prompts.len() as f64;
-    let (mut sampled, mut updated, mut before) = (0.0, 0.0, 0.0);
-    for step in lines(&directory.join("metrics.jsonl"))?.iter().filter(|line| line.get("loss").is_some()) {
-        let number = |key: &str| step.get(key).and_then(serde_json::Value::as_f64).unwrap_or(0.0);
-        let completions = number("tokens") - before;
-        before = number("tokens");
-        let groups = (settings.rollout.prompts * settings.grpo.num_generations) as f64;
-        let passes = completions + prompt * groups;
-        sampled += passes;
-        // Where all groups have equal rewards there is nothing to learn, and no update without a KL term.
-        if number("equal_groups") < 1.0 || settings.grpo.needs_reference() {
-            updated += passes * settings.num_iterations as f64;
-        }
+    let steps = rl_steps(settings, &directory.join("metrics.jsonl"))?;
+    let longest = settings.grpo.max_completion_length as f64;
+    let mean = |tokens: f64, kept: f64| (kept > 0.0).then_some(tokens / kept);
+    let of_all = mean(steps.iter().map(|step| step.tokens).sum(), steps.iter().map(|step| step.kept).sum());
+    let (mut generated, mut read, mut updated) = (0.0, 0.0, 0.0);
+    for RlStep { sampled, kept, tokens, moving, masked } in steps {
+        generated += sampled * mean(tokens, kept).or(of_all).unwrap_or(longest);
+        // A group reads its prompt once, up to the last token, which each completion reads itself; nobody reads the
+        // last token of a completion.
+        read += sampled / settings.grpo.num_generations as f64 * (prompt - 1.0);
+        updated += moving * (tokens - masked * longest + (kept - masked) * prompt);
     }
-    let (sampled, updated) = (sampled.round() as u64, updated.round() as u64);
-    let reference = plan.reference.as_ref().map(|_| &plan.architecture);
+    updated *= settings.num_iterations as f64;
+    let (sampled, updated) = ((generated + read).round() as u64, updated.round() as u64);
+    let reference = plan.reference_architecture.as_ref();
     let cost = Cost {
         forward: sampled + updated * if settings.recompute { 2 } else { 1 },
         backward: updated,
         reference: reference.map_or(0, |_| updated),
-        generated: before as u64,
+        generated: generated.round() as u64,
         ..Cost::default()
     };
     Ok(cost.with_flops(&plan.architecture, reference, plan.window))
+}
+
+/// What the log says of a step of reinforcement learning. All but `moving` are counts.
+struct RlStep {
+    /// Completions sampled, those of dropped groups included.
+    sampled: f64,
+    /// Completions of the batch.
+    kept: f64,
+    /// Their tokens.
+    tokens: f64,
+    /// The share of them that updates read: without a KL term those of groups with equal rewards are spared.
+    moving: f64,
+    /// Completions of the batch that were cut off and are masked out, which updates spare as well.
+    masked: f64,
+}
+
+fn rl_steps(settings: &remit_rl::Settings, path: &Path) -> Result<Vec<RlStep>, Error> {
+    let grpo = &settings.grpo;
+    let mut before = 0.0;
+    let mut steps = Vec::new();
+    for line in lines(path)?.iter().filter(|line| line.get("loss").is_some()) {
+        let figure = |key: &str| line.get(key).and_then(serde_json::Value::as_f64);
+        let number = |key: &str| figure(key).unwrap_or(0.0);
+        let wanted = (settings.rollout.prompts * grpo.num_generations) as f64;
+        let sampled = figure("sampled").unwrap_or(wanted);
+        let differing = 1.0 - number("equal_groups");
+        // Dynamic sampling keeps the groups that differ, and no others.
+        let kept = if grpo.dynamic_sampling { (sampled * differing).round() } else { sampled };
+        let moves = grpo.dynamic_sampling || grpo.needs_reference();
+        steps.push(RlStep {
+            sampled,
+            kept,
+            tokens: number("tokens") - before,
+            moving: if moves { 1.0 } else { differing },
+            masked: if grpo.mask_truncated_completions { kept * number("truncated") } else { 0.0 },
+        });
+        before = number("tokens");
+    }
+    Ok(steps)
 }
 
 /// Seconds of the steps of a run, by its own log.
@@ -182,23 +239,4 @@ fn lines(path: &Path) -> Result<Vec<serde_json::Value>, Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn costs_add_up() {
-        let one =
-            Cost { tokens: 1, forward: 2, backward: 3, reference: 4, generated: 5, flops: 6.0, seconds: 7.0 };
-        let twice: Cost = [one, one].into_iter().sum();
-        let wanted = Cost {
-            tokens: 2,
-            forward: 4,
-            backward: 6,
-            reference: 8,
-            generated: 10,
-            flops: 12.0,
-            seconds: 14.0,
-        };
-        assert_eq!(twice, wanted);
-    }
-}
+mod tests;

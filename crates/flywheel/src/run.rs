@@ -204,9 +204,7 @@ impl<R: Runner> Turn<'_, R> {
                 let plan = dynamics::Plan::new((**settings).clone()).map_err(Error::from)?;
                 let dynamics = self.runner.dynamics(&plan)?;
                 named(dynamics).write(&plan.out).map_err(Error::from)?;
-                let tokens = plan.windows() * plan.points.len() as u64 * plan.settings.window as u64;
-                let cost = Cost { forward: tokens, reference: tokens, ..Cost::default() };
-                clock(cost.with_flops(&plan.architecture, Some(&plan.architecture), plan.settings.window))
+                clock(cost::of_dynamics(&plan)?)
             }
         };
         Ok((held_out, cost))

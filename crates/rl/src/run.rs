@@ -39,6 +39,8 @@ pub struct Plan {
     pub window: usize,
     /// The checkpoint of the KL estimate's reference, if there is a KL term.
     pub reference: Option<PathBuf>,
+    /// Its switches.
+    pub reference_architecture: Option<Architecture>,
     verifiers: Verifiers,
     tokenizer: Arc<Tokenizer>,
     chat_template: Option<String>,
@@ -70,15 +72,15 @@ impl Plan {
             (Some(path), true) => Some(locate_checkpoint(path)?),
             (None, true) => Some(start.clone()),
         };
-        if let Some(reference) = &reference {
-            let vocab = open_model(reference)?.vocab_size;
-            if vocab != architecture.vocab_size {
-                let error = remit_train::Error::VocabulariesDiffer {
-                    learner: architecture.vocab_size,
-                    reference: vocab,
-                };
-                return Err(error.into());
-            }
+        let reference_architecture = reference.as_deref().map(open_model).transpose()?;
+        if let Some(reference) = &reference_architecture
+            && reference.vocab_size != architecture.vocab_size
+        {
+            let error = remit_train::Error::VocabulariesDiffer {
+                learner: architecture.vocab_size,
+                reference: reference.vocab_size,
+            };
+            return Err(error.into());
         }
         let held_out = HeldOutPlan::open(
             &settings.held_out,
@@ -96,6 +98,7 @@ impl Plan {
             prompts,
             window,
             reference,
+            reference_architecture,
             verifiers,
             tokenizer,
             chat_template,

@@ -38,13 +38,14 @@ pub struct Plan {
     pub architecture: Architecture,
     /// The reference's checkpoint.
     pub reference: PathBuf,
+    /// Its switches.
+    pub reference_architecture: Architecture,
     /// All pairs.
     pub pairs: Pairs,
     /// Predictions of the longest sequence.
     pub longest: usize,
     /// Optimiser steps.
     pub steps: u64,
-    reference_architecture: Architecture,
     encoder: Encoder,
     held_out: HeldOutPlan,
 }
