@@ -148,6 +148,10 @@ fn a_stuck_run_stops_and_explains() {
     // Without patience it goes on to its end.
     home.ok("rl --config never.toml --quiet --run patient --rl.patience=0");
     assert_eq!(steps(&home, "patient").len(), 12);
+    // Groups that are dropped leave nothing, not even to hold to the reference.
+    home.ok("rl --config never.toml --quiet --run dropped --rl.patience=0 --rl.steps=2 --rl.grpo.dynamic_sampling=true \
+             --rl.grpo.beta=0.05");
+    assert_eq!(home.parameters("dropped"), parameters);
 }
 
 #[test]

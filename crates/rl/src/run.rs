@@ -120,11 +120,9 @@ impl Plan {
         let caches = positions * (architecture.layers * architecture.cache_width()) as u64 * float;
         let logits =
             (self.window.max(self.settings.rollout.batch_size) * architecture.vocab_size) as u64 * float;
-        let reference = if self.reference.is_some() {
-            Frozen::frozen_bytes(architecture) + Workspace::bytes(architecture, rows, Keep::Nothing)
-        } else {
-            0
-        };
+        let reference = self.reference_architecture.as_ref().map_or(0, |reference| {
+            Frozen::frozen_bytes(reference) + Workspace::bytes(reference, rows, Keep::Nothing)
+        });
         4 * parameters + activations + caches + logits + reference
     }
 }
@@ -236,8 +234,10 @@ impl Method for Reinforce {
         if self.settings.patience > 0 && progress.idle >= self.settings.patience {
             return Err(Error::Stuck { step, idle: progress.idle, reward: batch.mean_reward });
         }
-        // Without a KL term nothing could move but what the optimiser remembers, and there is no reason to move.
-        let outcomes = if progress.idle > 0 && !self.settings.grpo.needs_reference() {
+        // Without a KL term nothing could move but what the optimiser remembers, and there is no reason to move; with one
+        // there may be no completion that it could hold.
+        let can_move = progress.idle == 0 || self.settings.grpo.needs_reference();
+        let outcomes = if !can_move || batch.rollouts.is_empty() {
             Vec::new()
         } else {
             self.updates(trainer, &batch, step, learning_rate)?
