@@ -26,8 +26,9 @@ fn wheel(view: &View<'_>) -> Vec<Block> {
     let nodes = &view.run.wheel.nodes;
     let done = nodes.iter().filter(|node| node.state == "done").count();
     let left = nodes.len() - done;
-    let mut text =
-        format!("{done} of {} nodes are done, {left} left; {} seeds.", nodes.len(), view.num_seeds());
+    let seeds = view.num_seeds();
+    let seeds = format!("{seeds} seed{}", if seeds == 1 { "" } else { "s" });
+    let mut text = format!("{done} of {} nodes are done, {left} left; {seeds}.", nodes.len());
     if view.run.kind == Kind::Nodes {
         text = format!(
             "The flywheel has not finished, and its directory does not say yet whose its nodes are: {done} are done, \
@@ -69,9 +70,13 @@ fn wheel(view: &View<'_>) -> Vec<Block> {
     }
     if !table.rows.is_empty() {
         blocks.push(Block::Table(table));
-        let text =
-            "Options that all arms with one kind of objective have alike are left out; the recipe has them.";
-        blocks.push(Block::Text(text.to_owned()));
+        let kind = |objective: &&toml::Table| objective.get("kind").map(ToString::to_string);
+        let mut kinds: Vec<_> = objectives.iter().map(kind).collect();
+        kinds.sort_unstable();
+        if kinds.windows(2).any(|pair| pair[0] == pair[1]) {
+            let text = "Options that all arms with one kind of objective have alike are left out; the recipe has them.";
+            blocks.push(Block::Text(text.to_owned()));
+        }
     }
     let mut settings = Table::new(["setting", "value"]);
     for path in [
