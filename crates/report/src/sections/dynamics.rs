@@ -186,11 +186,11 @@ fn ends(view: &View<'_>, courses: &[(&Turn, Vec<Course<'_>>)], store: &str) -> (
             let theirs = by_seed(baseline, after, FIGURES[0].2);
             let pairs = found[0].keys().filter(|seed| theirs.contains_key(seed)).count();
             if turn.iteration > 0 && pairs > 0 {
-                let less = FIGURES.iter().zip(&found).map(|((_, unit, figure), ours)| {
+                let cells = FIGURES.iter().zip(&found).map(|((_, unit, figure), ours)| {
                     write_difference(less(ours, &by_seed(baseline, after, *figure)).as_ref(), *unit, pairs)
                 });
                 let start = [view.name(turn), after.to_owned(), pairs.to_string()];
-                differences.row(start.into_iter().chain(less));
+                differences.row(start.into_iter().chain(cells));
             }
         }
     }
