@@ -192,9 +192,7 @@ pub fn evaluate(plan: &Plan, observer: &mut dyn Observer) -> Result<Evaluation, 
         file.commit()?;
     }
     // Last: where it is, the rest is.
-    let mut text = serde_json::to_vec_pretty(&results).expect("texts and numbers always become JSON");
-    text.push(b'\n');
-    atomic::write(&path, &text)?;
+    atomic::write_json(&path, &results)?;
     Ok(Evaluation { results, out, already_there: false })
 }
 

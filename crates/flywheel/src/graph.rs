@@ -3,7 +3,7 @@
 //! Nodes are in an order in which each comes after what it depends on. What two arms have in common is one node: the
 //! ordinary text, the pre-training, the whole of iteration 0.
 
-use crate::identity::{id_of, identity};
+use crate::identity::{OF_DPO, OF_DYNAMICS, OF_EVAL, OF_RL, OF_TRAINING, id_of, identity};
 use crate::recipe::Templates;
 use crate::settings::{After, Arm, BASELINE, Point, Reference};
 use crate::state::latest_record;
@@ -288,53 +288,6 @@ struct Builder<'a> {
 }
 
 type Inputs = BTreeMap<String, Input>;
-
-/// What a run's settings have that says where, or how fast, and nothing about its result.
-const OF_TRAINING: [&str; 9] = [
-    "run",
-    "health",
-    "from",
-    "data.tokens",
-    "data.examples.files",
-    "reference",
-    "held_out.stores",
-    "checkpoints.ephemeral_every",
-    "checkpoints.keep_last",
-];
-const OF_RL: [&str; 9] = [
-    "run",
-    "health",
-    "from",
-    "prompts.files",
-    "reference",
-    "held_out.stores",
-    "rollout.batch_size",
-    "checkpoints.ephemeral_every",
-    "checkpoints.keep_last",
-];
-const OF_DPO: [&str; 9] = [
-    "run",
-    "health",
-    "from",
-    "examples.files",
-    "reference",
-    "cache",
-    "held_out.stores",
-    "checkpoints.ephemeral_every",
-    "checkpoints.keep_last",
-];
-const OF_EVAL: [&str; 7] =
-    ["model", "out", "overwrite", "batch_size", "paths", "shots.gsm8k.path", "shots.svamp.path"];
-const OF_DYNAMICS: [&str; 8] = [
-    "runs",
-    "reference",
-    "stores",
-    "out",
-    "eval.batch_size",
-    "eval.paths",
-    "eval.shots.gsm8k.path",
-    "eval.shots.svamp.path",
-];
 
 impl Builder<'_> {
     /// Adds a node, or finds the same one. `work` is given its directory.

@@ -163,9 +163,7 @@ impl Report {
 /// Reads and writes it down.
 pub(crate) fn write(graph: &Graph) -> Result<Report, Error> {
     let report = Report::read(graph)?;
-    let mut text = serde_json::to_vec_pretty(&report).expect("plain values are JSON");
-    text.push(b'\n');
-    atomic::write(&graph.run.join(FILE), &text)?;
+    atomic::write_json(&graph.run.join(FILE), &report)?;
     models::link(graph)?;
     Ok(report)
 }

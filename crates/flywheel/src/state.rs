@@ -13,6 +13,7 @@ use crate::{Cost, Error, Graph, Stage};
 use remit_store::atomic;
 use remit_store::checkpoint::verify_directory;
 use remit_store::hash::{hash_bytes, hash_file};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -175,19 +176,27 @@ fn checkpoint_name(name: &str) -> &str {
 /// # Errors
 /// A file that cannot be read or is none.
 pub fn read_record(path: &Path) -> Result<Option<Record>, Error> {
+    let record: Option<Record> = read_json(path)?;
+    match record {
+        Some(record) if record.format_version != FORMAT_VERSION => {
+            let problem =
+                format!("it has version {}, this program writes {FORMAT_VERSION}", record.format_version);
+            Err(Error::Record { path: path.to_owned(), problem })
+        }
+        record => Ok(record),
+    }
+}
+
+/// The content of a file that may be missing.
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(remit_store::Error::io("read", path, cause).into()),
     };
-    let wrong = |problem: String| Error::Record { path: path.to_owned(), problem };
-    let record: Record = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
-    if record.format_version != FORMAT_VERSION {
-        let problem =
-            format!("it has version {}, this program writes {FORMAT_VERSION}", record.format_version);
-        return Err(wrong(problem));
-    }
-    Ok(Some(record))
+    let wrong =
+        |error: serde_json::Error| Error::Record { path: path.to_owned(), problem: error.to_string() };
+    serde_json::from_slice(&bytes).map(Some).map_err(wrong)
 }
 
 /// The record of a node, or the one that it had before it was set aside.
@@ -206,18 +215,13 @@ pub(crate) fn begin(graph: &Graph, index: usize) -> Result<Option<String>, Error
     std::fs::create_dir_all(&node.directory).map_err(create)?;
     let now = contents(graph, node)?;
     let path = node.directory.join(BEGUN);
-    let before = match std::fs::read(&path) {
-        Ok(bytes) => {
-            let wrong = |problem: String| Error::Record { path: path.clone(), problem };
-            Some(serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?)
-        }
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
-            read_record(&node.directory.join(FORMER))?.map(|former| former.inputs)
-        }
-        Err(cause) => return Err(remit_store::Error::io("read", &path, cause).into()),
+    let begun: Option<BTreeMap<String, String>> = read_json(&path)?;
+    let before = match begun {
+        Some(begun) => Some(begun),
+        None => read_record(&node.directory.join(FORMER))?.map(|former| former.inputs),
     };
     let mut other = None;
-    if let Some(before) = before.filter(|before: &BTreeMap<String, String>| *before != now) {
+    if let Some(before) = before.filter(|before| *before != now) {
         let differs = |role: &&String| before.get(*role) != now.get(*role);
         other = now.keys().find(differs).cloned().or(Some("an input".to_owned()));
         // What says so goes last: killed before that, it is found again.
@@ -227,9 +231,7 @@ pub(crate) fn begin(graph: &Graph, index: usize) -> Result<Option<String>, Error
             }
         }
     }
-    let mut text = serde_json::to_vec_pretty(&now).expect("plain values are JSON");
-    text.push(b'\n');
-    atomic::write(&path, &text)?;
+    atomic::write_json(&path, &now)?;
     Ok(other)
 }
 
@@ -268,9 +270,7 @@ pub(crate) fn finish(
         held_out,
         cost,
     };
-    let mut text = serde_json::to_vec_pretty(&record).expect("plain values are JSON");
-    text.push(b'\n');
-    atomic::write(&node.directory.join(RECORD), &text)?;
+    atomic::write_json(&node.directory.join(RECORD), &record)?;
     for name in [BEGUN, FORMER] {
         atomic::remove(&node.directory.join(name))?;
     }

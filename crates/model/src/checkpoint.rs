@@ -87,9 +87,9 @@ impl Decoder {
         // `transformers` 5 calls it `dtype`; other readers still look for `torch_dtype`.
         config.insert("dtype".into(), dtype.into());
         config.insert("torch_dtype".into(), dtype.into());
-        write_json(&directory.join("config.json"), &Value::Object(config))?;
+        atomic::write_json(&directory.join("config.json"), &Value::Object(config))?;
         let generation = Value::Object(generation(self.architecture()));
-        write_json(&directory.join("generation_config.json"), &generation)
+        Ok(atomic::write_json(&directory.join("generation_config.json"), &generation)?)
     }
 }
 
@@ -167,12 +167,6 @@ fn open(directory: &Path) -> Result<(Architecture, Layout, TensorDirectory), Err
     let layout = architecture.family.layout(&architecture);
     check_tensors(&files, layout.entries(), &architecture, directory)?;
     Ok((architecture, layout, files))
-}
-
-fn write_json(path: &Path, value: &Value) -> Result<(), Error> {
-    let mut text = serde_json::to_string_pretty(value).expect("a JSON value can always be written");
-    text.push('\n');
-    Ok(atomic::write(path, text.as_bytes())?)
 }
 
 /// Every tensor that the architecture needs, in its shape and of a type that can be read, and no other.

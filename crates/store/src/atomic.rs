@@ -9,6 +9,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use crate::Error;
 
 /// Writes `bytes` to `path`, replacing a file that is there. The parent directory must exist.
@@ -16,6 +18,16 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let mut file = AtomicFile::create(path)?;
     file.write_all(bytes)?;
     file.commit()
+}
+
+/// Writes `value` to `path` as indented JSON with a newline at its end, as [`write()`] does.
+///
+/// # Panics
+/// When the value is none that JSON has: a map whose keys are no texts.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    let mut text = serde_json::to_vec_pretty(value).expect("keys are texts");
+    text.push(b'\n');
+    write(path, &text)
 }
 
 /// Makes the directory `final_path` by letting `fill` fill `<name>.partial` beside it, which is then flushed, file by

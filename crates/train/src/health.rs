@@ -8,7 +8,6 @@ use crate::Error;
 use crate::metrics::{EvalRecord, HealthRecord, MetricsLog, Record, StepRecord};
 use crate::run::Observer;
 use crate::settings::HeldOut;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -334,7 +333,7 @@ impl Monitor {
         metrics: &mut MetricsLog,
         observer: &mut dyn Observer,
     ) -> Result<(), Error> {
-        let breaches = self.check_step(&as_logged(record));
+        let breaches = self.check_step(record);
         self.report(record.step, record.tokens, breaches, metrics, observer)
     }
 
@@ -345,7 +344,7 @@ impl Monitor {
         metrics: &mut MetricsLog,
         observer: &mut dyn Observer,
     ) -> Result<(), Error> {
-        let breaches = self.check_eval(&as_logged(record));
+        let breaches = self.check_eval(record);
         self.report(record.step, record.tokens, breaches, metrics, observer)
     }
 
@@ -429,12 +428,6 @@ impl Monitor {
     fn breach(&self, rule: Rule, figure: &str, value: f64, limit: f64) -> Breach {
         Breach { rule, figure: figure.to_owned(), value, limit, action: self.rules.action(rule) }
     }
-}
-
-/// A record as a resumed run reads it: a number that has been text may differ in its last bit.
-fn as_logged<T: Serialize + DeserializeOwned>(record: &T) -> T {
-    let line = serde_json::to_string(record).expect("it has just been logged");
-    serde_json::from_str(&line).expect("what is logged can be read")
 }
 
 #[cfg(test)]

@@ -91,8 +91,7 @@ pub(crate) fn save(
             .collect();
         write_tensors(&state, "parameters", &tensors, FileDtype::F32, None)?;
     }
-    let text = serde_json::to_string_pretty(progress).expect("plain numbers can always be written") + "\n";
-    Ok(atomic::write(&state.join("progress.json"), text.as_bytes())?)
+    Ok(atomic::write_json(&state.join("progress.json"), progress)?)
 }
 
 impl Companions {

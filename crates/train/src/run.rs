@@ -306,8 +306,7 @@ fn check_inputs(frame: &Frame, run: &Path, has_checkpoint: bool) -> Result<(), E
     let text = match std::fs::read_to_string(&path) {
         Ok(text) if has_checkpoint => text,
         _ => {
-            let text = serde_json::to_string_pretty(&frame.inputs).expect("text by text") + "\n";
-            return Ok(atomic::write(&path, text.as_bytes())?);
+            return Ok(atomic::write_json(&path, &frame.inputs)?);
         }
     };
     let before: BTreeMap<String, String> = serde_json::from_str(&text)

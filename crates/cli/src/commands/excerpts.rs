@@ -105,9 +105,9 @@ fn of_arm(arm: &str, settings: &Midtraining, directory: &Path) -> Result<Excerpt
         excerpts.skipped = Some("Its text has no window.".to_owned());
         return Ok(excerpts);
     }
-    let models = (Decoder::frozen(&learner)?, Decoder::frozen(&reference)?);
+    let (learner, reference) = (Decoder::frozen(&learner)?, Decoder::frozen(&reference)?);
     let masked = settings.data.mask_documents;
-    let (weighed, _) = weigh_windows(models.0, models.1, &settings.objective, &chosen, masked)?;
+    let (weighed, _) = weigh_windows(learner, reference, &settings.objective, &chosen, masked)?;
     let mut found = found(&windows, &chosen, &weighed);
     // Of equal weights and gaps the first stays in front: sorting is stable.
     found.sort_by(|a, b| b.weight.total_cmp(&a.weight).then(b.delta.total_cmp(&a.delta)));

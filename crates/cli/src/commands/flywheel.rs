@@ -135,7 +135,7 @@ impl Tables {
     /// An override of a table that is not there would change nothing, and nobody would notice.
     fn check_overrides(&self) -> Result<(), Failure> {
         for argument in &self.overrides {
-            let section = argument.split(['.', '=']).next().unwrap_or_default();
+            let section = section_of(argument);
             if section == "weights" {
                 return Err(Failure::usage(format!("`--{argument}`: a flywheel does not read `[weights]`")));
             }
@@ -153,7 +153,7 @@ impl Tables {
             return Ok(None);
         }
         let is_ours = |argument: &&String| {
-            let first = argument.split(['.', '=']).next().unwrap_or_default();
+            let first = section_of(argument);
             first == section || (section == "flywheel" && !SECTIONS.contains(&first))
         };
         let overrides: Vec<String> = self.overrides.iter().filter(is_ours).cloned().collect();
@@ -162,6 +162,11 @@ impl Tables {
         self.toml += &(toml + "\n");
         Ok(Some(value))
     }
+}
+
+/// The first name of an override.
+fn section_of(argument: &str) -> &str {
+    argument.split(['.', '=']).next().unwrap_or_default()
 }
 
 /// Runs stages with progress.

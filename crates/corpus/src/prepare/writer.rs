@@ -242,9 +242,7 @@ impl Writer {
             content_hash: String::new(),
         };
         manifest.content_hash = content_hash(&manifest, directory)?;
-        let mut bytes = serde_json::to_vec_pretty(&manifest).expect("plain values are valid JSON");
-        bytes.push(b'\n');
-        Ok(remit_store::atomic::write(&directory.join(MANIFEST_FILE), &bytes)?)
+        Ok(remit_store::atomic::write_json(&directory.join(MANIFEST_FILE), &manifest)?)
     }
 }
 

@@ -68,9 +68,7 @@ impl Dynamics {
     /// # Errors
     /// A file that cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
-        let mut text = serde_json::to_vec_pretty(self).expect("texts and finite numbers always become JSON");
-        text.push(b'\n');
-        Ok(atomic::write(path, &text)?)
+        Ok(atomic::write_json(path, self)?)
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
     }
     let most = view.turns.iter().map(|turn| turn.iteration).max().unwrap_or(0).max(1);
     let mut blocks = Vec::new();
-    if view.num_seeds() > 1 {
+    if view.num_seeds > 1 {
         blocks.push(Block::Text(BANDS.to_owned()));
     }
     for store in &stores {

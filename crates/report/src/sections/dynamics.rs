@@ -41,7 +41,7 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
                 less the model's, in nats; both directions of the divergence; how often both find the same token likeliest, in percent; the model's entropy. \
                 Tokens are those of all stages so far, those learnt from in reinforcement learning among them.";
     let mut blocks = vec![Block::Text(text.to_owned())];
-    if view.num_seeds() > 1 {
+    if view.num_seeds > 1 {
         blocks.push(Block::Text(BANDS.to_owned()));
     }
     for store in stores {

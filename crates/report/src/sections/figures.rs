@@ -89,8 +89,7 @@ fn table(view: &View<'_>, metric: &str, point: &str) -> Option<Table> {
 
 /// `45.2`, with the number of seeds where it is not all.
 fn mean(view: &View<'_>, found: &Comparison) -> String {
-    Unit::of(&found.task, &found.metric).plain(found.mean.mean)
-        + &short_of(found.mean.count, view.num_seeds())
+    Unit::of(&found.task, &found.metric).plain(found.mean.mean) + &short_of(found.mean.count, view.num_seeds)
 }
 
 /// Differences to the baseline from point to point.

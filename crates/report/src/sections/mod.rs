@@ -12,7 +12,7 @@ use crate::document::{Block, Document, Section, Table};
 use crate::input::{BASELINE, Comparison, Difference, Interval, Kind, Mean, Run};
 use crate::numbers::Unit;
 use remit_eval::metrics::{Bootstrap, paired};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What intervals are meant to hold the true value with.
 const CONFIDENCE: f64 = 0.95;
@@ -91,6 +91,7 @@ struct View<'a> {
     arms: Vec<String>,
     points: Vec<String>,
     comparison: Vec<Comparison>,
+    num_seeds: usize,
 }
 
 impl<'a> View<'a> {
@@ -115,7 +116,9 @@ impl<'a> View<'a> {
         let points = ["midtrain", "sft", "dpo", "rl"].map(str::to_owned);
         let is_there = |point: &String| comparison.iter().any(|found| found.point == *point);
         let points = points.into_iter().filter(is_there).collect();
-        View { run, turns, arms, points, comparison }
+        let owners = run.wheel.nodes.iter().flat_map(|node| &node.owners);
+        let num_seeds = owners.map(|owner| owner.seed).collect::<BTreeSet<u64>>().len();
+        View { run, turns, arms, points, comparison, num_seeds }
     }
 
     fn place(&self, arm: &str) -> usize {
@@ -177,7 +180,7 @@ impl<'a> View<'a> {
     /// A comparison's difference to the baseline, as it stands in a table.
     fn difference_of(&self, found: Option<&Comparison>) -> String {
         let unit = found.map_or(Unit::Loss, |found| Unit::of(&found.task, &found.metric));
-        write_difference(found.and_then(|found| found.difference.as_ref()), unit, self.num_seeds())
+        write_difference(found.and_then(|found| found.difference.as_ref()), unit, self.num_seeds)
     }
 
     /// `ours` less `theirs` over the seeds that both have, as it stands in a table.
@@ -187,15 +190,7 @@ impl<'a> View<'a> {
         theirs: &BTreeMap<u64, f64>,
         unit: Unit,
     ) -> String {
-        write_difference(less(ours, theirs).as_ref(), unit, self.num_seeds())
-    }
-
-    fn num_seeds(&self) -> usize {
-        let mut seeds: Vec<u64> =
-            self.run.wheel.nodes.iter().flat_map(|node| &node.owners).map(|o| o.seed).collect();
-        seeds.sort_unstable();
-        seeds.dedup();
-        seeds.len()
+        write_difference(less(ours, theirs).as_ref(), unit, self.num_seeds)
     }
 }
 

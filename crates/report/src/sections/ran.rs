@@ -26,7 +26,7 @@ fn wheel(view: &View<'_>) -> Vec<Block> {
     let nodes = &view.run.wheel.nodes;
     let done = nodes.iter().filter(|node| node.state == "done").count();
     let left = nodes.len() - done;
-    let seeds = view.num_seeds();
+    let seeds = view.num_seeds;
     let seeds = format!("{seeds} seed{}", if seeds == 1 { "" } else { "s" });
     let mut text = format!("{done} of {} nodes are done, {left} left; {seeds}.", nodes.len());
     if view.run.kind == Kind::Nodes {

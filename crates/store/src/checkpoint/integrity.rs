@@ -37,9 +37,7 @@ pub(super) fn seal(directory: &Path) -> Result<(), Error> {
     let mut files = BTreeMap::new();
     collect(directory, "", &mut files)?;
     let integrity = Integrity { format_version: FORMAT_VERSION, files };
-    let mut text = serde_json::to_vec_pretty(&integrity).expect("names and numbers are JSON");
-    text.push(b'\n');
-    atomic::write(&directory.join(FILE_NAME), &text)
+    atomic::write_json(&directory.join(FILE_NAME), &integrity)
 }
 
 /// Hashes the files of a checkpoint again and compares. Files that were added since do not matter.

@@ -78,9 +78,7 @@ pub fn write_tensors(
     }
     let total_size = sorted.iter().map(|tensor| dtype.bytes_of(tensor)).sum();
     let contents = Index { metadata: IndexMetadata { total_size }, weight_map };
-    let mut text = serde_json::to_vec_pretty(&contents).expect("names and numbers are JSON");
-    text.push(b'\n');
-    atomic::write(&index, &text)
+    atomic::write_json(&index, &contents)
 }
 
 impl FileDtype {
