@@ -7,6 +7,10 @@
 //!
 //! Shape letters: `W` windows, `T` predictions a window.
 
+mod rule;
+
+pub use rule::Rule;
+
 /// One packed training sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {

@@ -16,6 +16,7 @@ use crate::matmul::{Matrix, MatrixMut, Precision, Write, matmul};
 use crate::rows;
 use crate::simd::{self, simd_fn};
 use rayon::prelude::*;
+use remit_batch::Rule;
 
 /// Bytes of logits that are made at a time, where windows allow: they should stay in the last-level cache.
 const CACHED: usize = 16 << 20;
@@ -51,20 +52,6 @@ pub struct Derivatives {
     pub log_probs: Vec<f32>,
     /// With respect to `lse`; zero without z-loss.
     pub lse: Vec<f32>,
-}
-
-/// A loss over the rows of whole windows. Called with the rows from `first` on, in order, it writes their
-/// derivatives, which arrive as zeros.
-pub trait Rule {
-    /// `rows` and `derivatives` hold the same rows.
-    fn differentiate(
-        &mut self,
-        first: usize,
-        log_probs: &[f32],
-        lse: &[f32],
-        d_log_probs: &mut [f32],
-        d_lse: &mut [f32],
-    );
 }
 
 /// Buffers that one head call leaves to the next.

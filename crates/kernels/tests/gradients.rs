@@ -2,9 +2,10 @@
 //! formula. Shapes are odd on purpose: nothing divides a block, a lane or a tile.
 
 use proptest::prelude::*;
+use remit_batch::Rule;
 use remit_kernels::attention::Attention;
 use remit_kernels::cached::{Sight, positions};
-use remit_kernels::head::{self, Head, Rule, Scratch};
+use remit_kernels::head::{self, Head, Scratch};
 use remit_kernels::latent::Latent;
 use remit_kernels::linear::Linear;
 use remit_kernels::matmul::Write;

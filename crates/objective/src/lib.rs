@@ -12,6 +12,7 @@
 //! - [`statistics`]: what a step reports about its weights;
 //! - [`objective`]: the choice among the rules, as a recipe's `[objective]` table writes it;
 //! - [`distillation`]: soft labels over the vocabulary, for a head that has the logits;
+//! - [`distance`]: how far apart two models' distributions over the vocabulary are;
 //! - [`dpo`]: preference pairs; [`advantage`] and [`grpo`]: sampled completions with rewards.
 //!
 //! A rule is one file: formula, paper, settings, code and tests together. A further rule is a further file and, where
@@ -20,6 +21,7 @@
 //! Inputs and outputs are `f32`; everything in between, sums above all, is `f64`.
 
 pub mod advantage;
+pub mod distance;
 pub mod distillation;
 pub mod dpo;
 mod error;
@@ -34,6 +36,7 @@ pub mod statistics;
 pub mod weighting;
 
 pub use advantage::{RewardSummary, ScaleRewards, advantages, informative_groups, overlong_penalty};
+pub use distance::{Distance, Means};
 pub use distillation::{Direction, Distillation, DistillationSums};
 pub use dpo::{Dpo, PreferenceStatistics, PreferenceSummary, Preferences};
 pub use error::Error;

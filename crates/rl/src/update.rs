@@ -2,8 +2,8 @@
 
 use crate::settings::Settings;
 use remit_batch::Batch;
+use remit_batch::Rule;
 use remit_corpus::examples::{Example, Packed};
-use remit_kernels::head::Rule;
 use remit_objective::{BatchSize, Grpo, PolicyStatistics, PolicySummary, Rollouts};
 use remit_train::reference::Online;
 use remit_train::{Refusal, Trainer};

@@ -4,8 +4,8 @@ use crate::Error;
 use crate::reference::Reference;
 use crate::settings::Settings;
 use crate::trainer::{Refusal, Trainer};
+use remit_batch::Rule;
 use remit_batch::{Batch, Window};
-use remit_kernels::head::Rule;
 use remit_objective::{
     Denominator, Distillation, DistillationSums, Objective, Signals, Statistics, Summary, z_loss,
 };

@@ -8,7 +8,8 @@ use crate::Error;
 use crate::reference::Online;
 use crate::settings::Learning;
 use remit_batch::Batch;
-use remit_kernels::head::{self, Rule, Scratch};
+use remit_batch::Rule;
+use remit_kernels::head::{self, Scratch};
 use remit_model::{Decoder, Input, Keep, Workspace};
 use remit_optim::{AdamW, Slices, Update, clip_factor, global_norm};
 

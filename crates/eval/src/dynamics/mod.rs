@@ -1,13 +1,12 @@
 //! How a run moves towards, or away from, a frozen reference: every checkpoint of it beside the reference.
 //!
 //! In reading order: [`Settings`]; [`Plan`], everything opened and checked; [`measure()`], which does it and writes
-//! [`Dynamics`] to a file, a [`Point`] a checkpoint, reusing what is there of the same inputs; [`Distance`], the formulas of
-//! one prediction.
+//! [`Dynamics`] to a file, a [`Point`] a checkpoint, reusing what is there of the same inputs; [`remit_objective::distance`] has the
+//! formulas of one prediction.
 //!
 //! The logits of both models exist for a few hundred rows at a time. Products are those of training; from the logits on
 //! everything is summed in `f64`, prediction by prediction, so results are the same bits for any number of threads.
 
-mod distance;
 mod error;
 mod measure;
 mod plan;
@@ -15,9 +14,9 @@ mod points;
 mod results;
 mod settings;
 
-pub use distance::{Distance, Means};
 pub use error::Error;
 pub use measure::{Observer, compare, measure};
 pub use plan::{Plan, Planned};
+pub use remit_objective::{Distance, Means};
 pub use results::{DYNAMICS, Dynamics, FORMAT_VERSION, Point, Score, read_dynamics};
 pub use settings::Settings;

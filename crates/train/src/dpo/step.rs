@@ -2,8 +2,8 @@
 
 use crate::trainer::{Refusal, Trainer};
 use remit_batch::Batch;
+use remit_batch::Rule;
 use remit_corpus::examples::Example;
-use remit_kernels::head::Rule;
 use remit_objective::dpo::PreferenceStatistics;
 use remit_objective::{Dpo, PreferenceSummary, Preferences};
 

@@ -238,7 +238,7 @@ mod tests {
             direction: String,
             loss: f64,
         }
-        let text = include_str!("../../../objective/golden/losses.json");
+        let text = include_str!("../golden/losses.json");
         let golden = serde_json::from_str::<File>(text).expect("the golden file parses").distillation;
         let mut sum = Distance::default();
         for ((learner, reference), &target) in

@@ -1,0 +1,52 @@
+//! What can go wrong in an engine.
+
+/// An error of an engine.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Of checkpoints, and of what is asked of a model: ids, lengths, sampling.
+    #[error(transparent)]
+    Model(#[from] remit_model::Error),
+    /// Of reading or writing files.
+    #[error(transparent)]
+    Store(#[from] remit_store::Error),
+    /// Of the optimiser's settings.
+    #[error(transparent)]
+    Optim(#[from] remit_optim::Error),
+    /// State beside a checkpoint that does not fit the model.
+    #[error("`{}` is not what a run leaves there: {problem}", .path.display())]
+    State {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Model(error) => error.hint(),
+            Error::Store(error) => error.hint(),
+            Error::Optim(error) => error.hint(),
+            Error::State { .. } => Some("start from another checkpoint".into()),
+        }
+    }
+}
+
+/// Why a step was not taken. The caller knows the step's number and what its batch was made of.
+#[derive(Debug)]
+pub enum Refusal {
+    /// A log-probability of this window, by its [`index`](remit_batch::Window::index), is not finite.
+    Loss(u64),
+    /// The gradient is not finite.
+    Gradient,
+    /// The engine failed.
+    Engine(Error),
+}
+
+impl<E: Into<Error>> From<E> for Refusal {
+    fn from(error: E) -> Refusal {
+        Refusal::Engine(error.into())
+    }
+}
