@@ -9,6 +9,7 @@ use crate::progress::Display;
 use crate::render::error::{Failure, exit_code_of};
 use crate::settings::{self, Resolved};
 use clap::{Args, Parser, Subcommand};
+use remit_engine::{Cpu, Engine};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::ffi::OsString;
@@ -187,6 +188,11 @@ impl Shared {
     /// How progress is shown.
     pub fn display(&self) -> Display {
         Display::detect(self.quiet)
+    }
+
+    /// Where models run.
+    pub fn engine(&self) -> Result<Box<dyn Engine>, Failure> {
+        Ok(Box::new(Cpu::new()))
     }
 
     /// The settings of a stage: recipe, then `flags`, then overrides. Warnings are shown.

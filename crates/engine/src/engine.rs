@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModelId(pub u32);
 
+/// The learner, while there is one.
+pub const LEARNER: ModelId = ModelId(0);
+
 /// How a model will be used, told once when it is opened.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Usage {
@@ -116,14 +119,17 @@ pub trait Engine: std::fmt::Debug {
     /// A checkpoint that cannot be read; windows longer than the model allows.
     fn open(&mut self, checkpoint: &Path, usage: &Usage) -> Result<ModelId, Error>;
 
-    /// Makes or opens the learner. *Slow.*
+    /// Makes or opens the learner, which is [`LEARNER`] from then on. *Slow.*
     ///
     /// # Errors
     /// As [`Engine::open`]; moments that do not fit; a rule of decay that names no parameter.
-    fn learn(&mut self, origin: &Origin, learning: &Learning, usage: &Usage) -> Result<ModelId, Error>;
+    fn learn(&mut self, origin: &Origin, learning: &Learning, usage: &Usage) -> Result<(), Error>;
 
     /// Forgets a model.
     fn close(&mut self, model: ModelId);
+
+    /// Forgets all models.
+    fn clear(&mut self);
 
     /// A model's switches.
     fn architecture(&self, model: ModelId) -> &Architecture;
@@ -139,7 +145,7 @@ pub trait Engine: std::fmt::Debug {
         predictions: Predictions,
     ) -> Result<Vec<f32>, Error>;
 
-    /// How far the distributions of two models over the vocabulary are apart, at the predictions whose mask is true, in
+    /// How far the distributions over the vocabulary of two models that are only read are apart, at the predictions whose mask is true, in
     /// order. Logits stay inside the engine.
     ///
     /// # Errors
@@ -149,7 +155,7 @@ pub trait Engine: std::fmt::Debug {
     /// When the vocabularies differ in size.
     fn distances(
         &mut self,
-        learner: ModelId,
+        model: ModelId,
         reference: ModelId,
         batch: &Batch,
     ) -> Result<Vec<Distance>, Error>;

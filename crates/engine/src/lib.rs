@@ -13,6 +13,6 @@ mod error;
 pub mod state;
 
 pub use cpu::Cpu;
-pub use engine::{Engine, Learning, ModelId, Origin, Predictions, Snapshot, Tensor, Usage};
+pub use engine::{Engine, LEARNER, Learning, ModelId, Origin, Predictions, Snapshot, Tensor, Usage};
 pub use error::{Error, Refusal};
 pub use remit_kernels::Precision;

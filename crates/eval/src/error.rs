@@ -21,6 +21,9 @@ pub enum Error {
     /// Of checkpoints and generation.
     #[error(transparent)]
     Model(#[from] remit_model::Error),
+    /// Of the engine.
+    #[error(transparent)]
+    Engine(#[from] remit_engine::Error),
     /// The operating system refused.
     #[error("cannot {action} `{}`: {cause}", path.display())]
     Io {
@@ -126,6 +129,7 @@ impl Error {
             Error::Corpus(error) => error.hint(),
             Error::Generate(error) => error.hint(),
             Error::Model(error) => error.hint(),
+            Error::Engine(error) => error.hint(),
             Error::Pass { .. } => Some("raise `samples`, or lower `k`".to_owned()),
             Error::UnknownTask { name } => Some(task_hint(name)),
             Error::NoPath { task } => Some(format!(

@@ -2,6 +2,7 @@
 
 use remit_corpus::generate::{Family, Level, Noise, Problems, Split};
 use remit_corpus::{Source, Tokenizer, TrainTokenizer, train_tokenizer};
+use remit_engine::{Cpu, ModelId, Usage};
 use remit_model::Decoder;
 use remit_model::families::llama::config::Settings;
 
@@ -39,4 +40,11 @@ pub fn decoder(tokenizer: &Tokenizer, max_length: usize) -> Decoder {
     let architecture =
         settings.build(tokenizer.vocab_size() as usize, tokenizer.eos()).expect("good settings");
     Decoder::fresh(architecture, 7)
+}
+
+/// An engine with that decoder.
+pub fn engine(tokenizer: &Tokenizer, max_length: usize) -> (Cpu, ModelId) {
+    let mut engine = Cpu::new();
+    let model = engine.insert(decoder(tokenizer, max_length), &Usage::default()).expect("no length yet");
+    (engine, model)
 }

@@ -4,11 +4,10 @@
 //! model does not see it. Of the rows that a pass gives, the head reads those before the tokens of the completions.
 
 use remit_batch::{Batch, Window};
-use remit_kernels::head::Scratch;
-use remit_model::{Decoder, Error, Input, Keep, Storage, Workspace};
+use remit_engine::{Engine, Error, ModelId, Predictions};
 
 /// Rows of a pass, unless one sequence has more. Not a setting: it decides the last bits of the results.
-const ROWS: usize = 2048;
+pub(crate) const ROWS: usize = 2048;
 
 /// A completion behind its prompt.
 #[derive(Clone, Copy, Debug)]
@@ -40,28 +39,25 @@ impl Sequence<'_> {
 ///
 /// # Errors
 /// Sequences that are longer than the model allows, have no prompt, or hold ids beyond its vocabulary.
-pub fn log_probs<P: Storage>(
-    decoder: &mut Decoder<P>,
+pub fn log_probs(
+    engine: &mut dyn Engine,
+    model: ModelId,
     sequences: &[Sequence],
     advance: &mut dyn FnMut(u64, u64),
 ) -> Result<Vec<Vec<f32>>, Error> {
     for Sequence { prompt, completion } in sequences {
         if prompt.is_empty() {
-            return Err(Error::EmptyPrompt);
+            return Err(remit_model::Error::EmptyPrompt.into());
         }
-        decoder.check_ids(prompt)?;
-        decoder.check_ids(completion)?;
+        let architecture = engine.architecture(model);
+        architecture.check_ids(prompt)?;
+        architecture.check_ids(completion)?;
     }
     // Without a completion there is nothing to predict.
     let mut order: Vec<usize> =
         (0..sequences.len()).filter(|&i| !sequences[i].completion.is_empty()).collect();
     order.sort_by_key(|&index| std::cmp::Reverse(sequences[index].num_predictions()));
     let mut results = vec![Vec::new(); sequences.len()];
-    let Some(&longest) = order.first() else { return Ok(results) };
-    let longest = sequences[longest].num_predictions();
-    decoder.allow_length(longest)?;
-    let mut workspace = Workspace::new(decoder.architecture(), longest.max(ROWS), Keep::Nothing);
-    let mut scratch = Scratch::default();
     let mut rest = &order[..];
     while let Some(&first) = rest.first() {
         let length = sequences[first].num_predictions();
@@ -70,7 +66,7 @@ pub fn log_probs<P: Storage>(
         let windows: Vec<Window> =
             together.iter().map(|&index| sequences[index].window(index, length)).collect();
         let batch = Batch::stack(&windows, false);
-        let log_probs = wanted(decoder, &batch, &mut workspace, &mut scratch);
+        let log_probs = engine.log_probs(model, &batch, Predictions::Unmasked)?;
         advance(together.len() as u64, log_probs.len() as u64);
         let mut left = &log_probs[..];
         for &index in together {
@@ -82,27 +78,11 @@ pub fn log_probs<P: Storage>(
     Ok(results)
 }
 
-/// The log-probabilities of the batch's targets where its mask is true, in order.
-fn wanted<P: Storage>(
-    decoder: &Decoder<P>,
-    batch: &Batch,
-    workspace: &mut Workspace,
-    scratch: &mut Scratch,
-) -> Vec<f32> {
-    let input = Input { ids: &batch.inputs, length: batch.length, starts: batch.starts.as_deref() };
-    let all = decoder.forward(input, workspace);
-    let width = decoder.architecture().width;
-    let (mut hidden, mut targets) = (Vec::new(), Vec::new());
-    for (row, _) in batch.mask.iter().enumerate().filter(|(_, counts)| **counts) {
-        hidden.extend_from_slice(&all[row * width..][..width]);
-        targets.push(batch.targets[row]);
-    }
-    decoder.head().log_probs(&hidden, decoder.head_parameters(), &targets, scratch).log_probs
-}
-
 #[cfg(test)]
 mod tests {
-    use remit_model::generate::{Request, Sampling, Settings, generate};
+    use remit_engine::Cpu;
+    use remit_model::generate::{Request, Sampling, Settings};
+    use remit_model::{Decoder, Error as ModelError, Input, Keep, Workspace};
 
     use super::*;
     use crate::examples;
@@ -113,10 +93,10 @@ mod tests {
         (0..90).map(|i| (ids(i, 1 + i % 40), ids(i + 500, i * 7 % 23))).collect()
     }
 
-    fn all(decoder: &mut Decoder, sequences: &[(Vec<u32>, Vec<u32>)]) -> Vec<Vec<f32>> {
+    fn all((engine, model): &mut (Cpu, ModelId), sequences: &[(Vec<u32>, Vec<u32>)]) -> Vec<Vec<f32>> {
         let sequences: Vec<Sequence> =
             sequences.iter().map(|(prompt, completion)| Sequence { prompt, completion }).collect();
-        log_probs(decoder, &sequences, &mut |_, _| ()).expect("good ids")
+        log_probs(engine, *model, &sequences, &mut |_, _| ()).expect("good ids")
     }
 
     #[track_caller]
@@ -134,7 +114,8 @@ mod tests {
         let mut workspace = Workspace::new(decoder.architecture(), ids.len(), Keep::Nothing);
         let input = Input { ids: &ids, length: ids.len(), starts: None };
         let hidden = decoder.forward(input, &mut workspace);
-        let logits = decoder.head().all_logits(hidden, decoder.head_parameters());
+        let mut logits = vec![0.0; ids.len() * 300];
+        decoder.head().logits_alone(hidden, decoder.head_parameters(), &mut logits);
         let log_prob = |(place, &id): (usize, &u32)| {
             let row = &logits[(prompt.len() + place - 1) * 300..][..300];
             let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
@@ -145,11 +126,13 @@ mod tests {
 
     #[test]
     fn many_together_are_as_one_alone() {
-        let mut decoder = examples::decoder(&examples::tokenizer(), 128);
+        let tokenizer = examples::tokenizer();
+        let (mut decoder, mut engine) =
+            (examples::decoder(&tokenizer, 128), examples::engine(&tokenizer, 128));
         let sequences = sequences();
         let rows: usize = sequences.iter().map(|(prompt, completion)| prompt.len() + completion.len()).sum();
         assert!(rows > ROWS, "more than one pass");
-        for ((prompt, completion), found) in sequences.iter().zip(all(&mut decoder, &sequences)) {
+        for ((prompt, completion), found) in sequences.iter().zip(all(&mut engine, &sequences)) {
             check_close(&found, &alone(&mut decoder, prompt, completion));
         }
     }
@@ -157,18 +140,18 @@ mod tests {
     #[test]
     fn they_are_those_of_generation() {
         let tokenizer = examples::tokenizer();
-        let mut decoder = examples::decoder(&tokenizer, 128);
+        let mut engine = examples::engine(&tokenizer, 128);
         let requests: Vec<Request> = (1..12)
             .map(|i| Request { prompt: (i..2 * i + 3).collect(), seed: 0, max_new_tokens: 20 })
             .collect();
-        let completions = generate(&mut decoder, &requests, &Settings::new(Sampling::Greedy), &mut ())
-            .expect("good requests");
+        let greedy = Settings::new(Sampling::Greedy);
+        let completions = engine.0.generate(engine.1, &requests, &greedy, &mut ()).expect("good requests");
         let sequences: Vec<_> = requests
             .iter()
             .zip(&completions)
             .map(|(request, completion)| (request.prompt.clone(), completion.tokens.clone()))
             .collect();
-        for (found, completion) in all(&mut decoder, &sequences).iter().zip(&completions) {
+        for (found, completion) in all(&mut engine, &sequences).iter().zip(&completions) {
             check_close(found, &completion.log_probs);
         }
         // The neighbours of a token have other log-probabilities, so a shift by one would be seen.
@@ -178,14 +161,15 @@ mod tests {
 
     #[test]
     fn sequences_that_cannot_be_read() {
-        let mut decoder = examples::decoder(&examples::tokenizer(), 16);
+        let (mut engine, model) = examples::engine(&examples::tokenizer(), 16);
         let mut error = |prompt: &[u32], completion: &[u32]| {
             let sequences = [Sequence { prompt, completion }];
-            log_probs(&mut decoder, &sequences, &mut |_, _| ()).map(|found| found[0].len())
+            log_probs(&mut engine, model, &sequences, &mut |_, _| ()).map(|found| found[0].len())
         };
-        assert!(matches!(error(&[], &[1]), Err(Error::EmptyPrompt)));
-        assert!(matches!(error(&[1], &[300]), Err(Error::TokenId { id: 300, .. })));
-        assert!(matches!(error(&[1; 8], &[1; 10]), Err(Error::TooLong { length: 17, max_length: 16 })));
+        assert!(matches!(error(&[], &[1]), Err(Error::Model(ModelError::EmptyPrompt))));
+        assert!(matches!(error(&[1], &[300]), Err(Error::Model(ModelError::TokenId { id: 300, .. }))));
+        let too_long = error(&[1; 8], &[1; 10]);
+        assert!(matches!(too_long, Err(Error::Model(ModelError::TooLong { length: 17, max_length: 16 }))));
         assert_eq!(error(&[1; 8], &[1; 9]).expect("the last token is not read"), 9);
         assert_eq!(error(&[1; 8], &[]).expect("nothing to do"), 0);
     }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::likelihood::ROWS;
 use remit_corpus::Tokenizer;
+use remit_engine::{Engine, Usage};
 use remit_model::{Architecture, Decoder};
 use remit_store::atomic::{self, AtomicFile};
 use remit_store::hash::hash_checkpoint;
@@ -74,9 +76,19 @@ impl Plan {
     ///
     /// # Errors
     /// Those of [`Suite::ask`], and a checkpoint that cannot be read.
-    pub fn ask(&self, observer: &mut dyn Observer) -> Result<Results, Error> {
-        let mut decoder = Decoder::frozen(&self.checkpoint)?;
-        Ok(self.results(&self.suite.ask(&mut decoder, &self.tokenizer, observer)?))
+    pub fn ask(&self, engine: &mut dyn Engine, observer: &mut dyn Observer) -> Result<Results, Error> {
+        Ok(self.results(&self.answers(engine, observer)?))
+    }
+
+    fn answers(
+        &self,
+        engine: &mut dyn Engine,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Vec<Answers>>, Error> {
+        let model = engine.open(&self.checkpoint, &Usage { rows: ROWS, ..Usage::default() })?;
+        let answers = self.suite.ask(engine, model, &self.tokenizer, observer);
+        engine.close(model);
+        answers
     }
 
     /// The hash of the checkpoint's tokenizer.
@@ -160,7 +172,11 @@ pub(crate) fn compare(
 /// # Errors
 /// [`Error::OtherEvaluation`] where other results are there and `overwrite` is not set; the errors of [`Suite::ask`];
 /// files that cannot be written.
-pub fn evaluate(plan: &Plan, observer: &mut dyn Observer) -> Result<Evaluation, Error> {
+pub fn evaluate(
+    plan: &Plan,
+    engine: &mut dyn Engine,
+    observer: &mut dyn Observer,
+) -> Result<Evaluation, Error> {
     let out = plan.out();
     let path = out.join(RESULTS);
     if path.exists() {
@@ -177,8 +193,7 @@ pub fn evaluate(plan: &Plan, observer: &mut dyn Observer) -> Result<Evaluation, 
     }
     let date = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
     let started = Instant::now();
-    let mut decoder = Decoder::frozen(&plan.checkpoint)?;
-    let answers = plan.suite.ask(&mut decoder, &plan.tokenizer, observer)?;
+    let answers = plan.answers(engine, observer)?;
     let mut results = plan.results(&answers);
     results.date = date;
     results.total_evaluation_time_seconds = format!("{:.3}", started.elapsed().as_secs_f64());

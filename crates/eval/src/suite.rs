@@ -5,8 +5,8 @@
 //! only: not on the questions beside it, nor on `batch_size`.
 
 use remit_corpus::Tokenizer;
-use remit_model::generate::{Completion, Finish, Request, Sampling, Watch, generate};
-use remit_model::{Decoder, Storage};
+use remit_engine::{Engine, ModelId};
+use remit_model::generate::{Completion, Finish, Request, Sampling, Watch};
 
 use crate::likelihood::{Sequence, log_probs};
 use crate::tasks::{Question, Task, tasks};
@@ -117,18 +117,20 @@ impl Suite {
     ///
     /// # Errors
     /// [`Suite::check_length`], ids beyond the model's vocabulary, numbers that are not finite.
-    pub fn ask<P: Storage>(
+    pub fn ask(
         &self,
-        decoder: &mut Decoder<P>,
+        engine: &mut dyn Engine,
+        model: ModelId,
         tokenizer: &Tokenizer,
         observer: &mut dyn Observer,
     ) -> Result<Vec<Vec<Answers>>, Error> {
-        self.check_length(decoder.architecture().max_length)?;
+        self.check_length(engine.architecture(model).max_length)?;
         observer.begin(self.num_sequences() as u64);
         let samples = self.settings.samples;
-        let solutions = self.solutions(decoder, observer)?;
-        let greedy = self.continuations(decoder, tokenizer, Sampling::Greedy, 1, observer)?;
-        let sampled = self.continuations(decoder, tokenizer, self.settings.sampling(), samples, observer)?;
+        let solutions = self.solutions(engine, model, observer)?;
+        let greedy = self.continuations((engine, model), tokenizer, Sampling::Greedy, 1, observer)?;
+        let sampled =
+            self.continuations((engine, model), tokenizer, self.settings.sampling(), samples, observer)?;
         let mut answers: Vec<Vec<Answers>> = self.tasks.iter().map(|_| Vec::new()).collect();
         let mut sampled = sampled.into_iter();
         for ((encoded, greedy), solution) in self.encoded.iter().zip(greedy).zip(solutions) {
@@ -139,9 +141,10 @@ impl Suite {
     }
 
     /// The log-probabilities of the solutions, question by question.
-    fn solutions<P: Storage>(
+    fn solutions(
         &self,
-        decoder: &mut Decoder<P>,
+        engine: &mut dyn Engine,
+        model: ModelId,
         observer: &mut dyn Observer,
     ) -> Result<Vec<Vec<f32>>, Error> {
         let sequences: Vec<Sequence> = self
@@ -150,7 +153,7 @@ impl Suite {
             .map(|encoded| Sequence { prompt: &encoded.prompt, completion: &encoded.solution })
             .collect();
         let advance = &mut |sequences, tokens| observer.advance(sequences, tokens);
-        let solutions = log_probs(decoder, &sequences, advance)?;
+        let solutions = log_probs(engine, model, &sequences, advance)?;
         let bad = solutions.iter().position(|solution| solution.iter().any(|log_prob| !log_prob.is_finite()));
         if let Some(Encoded { task, question, .. }) = bad.map(|index| &self.encoded[index]) {
             let task = &self.tasks[*task];
@@ -160,9 +163,9 @@ impl Suite {
     }
 
     /// The texts of `count` continuations of every prompt, those of one prompt together.
-    fn continuations<P: Storage>(
+    fn continuations(
         &self,
-        decoder: &mut Decoder<P>,
+        (engine, model): (&mut dyn Engine, ModelId),
         tokenizer: &Tokenizer,
         sampling: Sampling,
         count: usize,
@@ -184,7 +187,7 @@ impl Suite {
             ..remit_model::generate::Settings::new(sampling)
         };
         let mut onlooker = Onlooker { tokenizer, stop: &stop, observer };
-        let completions = generate(decoder, &requests, &settings, &mut onlooker)?;
+        let completions = engine.generate(model, &requests, &settings, &mut onlooker)?;
         let texts = completions.iter().enumerate();
         texts.map(|(request, completion)| text(completion, tokenizer, stop(request))).collect()
     }
@@ -252,7 +255,8 @@ mod tests {
 
     fn ask(tokenizer: &Tokenizer, settings: &Settings) -> Vec<Vec<Answers>> {
         let suite = Suite::new(settings, tokenizer).expect("good settings");
-        suite.ask(&mut examples::decoder(tokenizer, 512), tokenizer, &mut ()).expect("answers")
+        let (mut engine, model) = examples::engine(tokenizer, 512);
+        suite.ask(&mut engine, model, tokenizer, &mut ()).expect("answers")
     }
 
     #[test]
@@ -285,8 +289,8 @@ mod tests {
         let tokenizer = examples::tokenizer();
         let settings = Settings { samples: 0, ..settings() };
         let suite = Suite::new(&settings, &tokenizer).expect("good settings");
-        let mut decoder = examples::decoder(&tokenizer, 512);
-        let answers = suite.ask(&mut decoder, &tokenizer, &mut ()).expect("answers");
+        let (mut engine, model) = examples::engine(&tokenizer, 512);
+        let answers = suite.ask(&mut engine, model, &tokenizer, &mut ()).expect("answers");
         let Question { prompt, solution, .. } = &suite.tasks[0].questions[1];
         let eos = tokenizer.eos().expect("it has one");
         let prompt = [vec![eos], tokenizer.encode(prompt).expect("encoded")].concat();
@@ -294,7 +298,7 @@ mod tests {
         solution.push(eos);
 
         let sequence = Sequence { prompt: &prompt, completion: &solution };
-        let expected = log_probs(&mut decoder, &[sequence], &mut |_, _| ()).expect("read");
+        let expected = log_probs(&mut engine, model, &[sequence], &mut |_, _| ()).expect("read");
         assert_eq!(answers[0][1].solution.len(), solution.len());
         for (a, b) in answers[0][1].solution.iter().zip(&expected[0]) {
             assert!((a - b).abs() < 1e-4 * b.abs().max(1.0), "{a} is not {b}");
@@ -302,7 +306,7 @@ mod tests {
 
         let request = Request { prompt, seed: 0, max_new_tokens: 12 };
         let settings = remit_model::generate::Settings::new(Sampling::Greedy);
-        let completions = generate(&mut decoder, &[request], &settings, &mut ()).expect("a completion");
+        let completions = engine.generate(model, &[request], &settings, &mut ()).expect("a completion");
         let text = tokenizer.decode(&completions[0].tokens).expect("text");
         assert!(text.starts_with(&answers[0][1].greedy), "{text:?} {answers:?}");
     }

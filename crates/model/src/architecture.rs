@@ -1,5 +1,6 @@
 //! The switches of a decoder, whatever family they came from.
 
+use crate::Error;
 use crate::families::Family;
 pub use remit_kernels::rope::Pairing;
 use serde_json::{Map, Value};
@@ -155,6 +156,24 @@ impl Rope {
 }
 
 impl Architecture {
+    /// Checks that the model allows windows of up to `length` positions.
+    pub fn check_length(&self, length: usize) -> Result<(), Error> {
+        let max_length = self.max_length;
+        if length > max_length {
+            return Err(Error::TooLong { length, max_length });
+        }
+        Ok(())
+    }
+
+    /// Checks ids that come from outside.
+    pub fn check_ids(&self, ids: &[u32]) -> Result<(), Error> {
+        let vocab_size = self.vocab_size;
+        match ids.iter().position(|&id| id as usize >= vocab_size) {
+            Some(position) => Err(Error::TokenId { id: ids[position], position, vocab_size }),
+            None => Ok(()),
+        }
+    }
+
     /// Width of a query or key head.
     pub fn qk_width(&self) -> usize {
         match self.attention {

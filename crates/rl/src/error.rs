@@ -30,6 +30,9 @@ pub enum Error {
     /// Of generation.
     #[error(transparent)]
     Model(#[from] remit_model::Error),
+    /// Of the engine.
+    #[error(transparent)]
+    Engine(#[from] remit_engine::Error),
     /// Of the loss.
     #[error(transparent)]
     Objective(#[from] remit_objective::Error),
@@ -124,6 +127,7 @@ impl Error {
             Error::Train(error) => return error.hint(),
             Error::Corpus(error) => return error.hint(),
             Error::Model(error) => return error.hint(),
+            Error::Engine(error) => return error.hint(),
             Error::Objective(error) => return error.hint(),
             Error::Optim(error) => return error.hint(),
             Error::Store(error) => return error.hint(),

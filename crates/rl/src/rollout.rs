@@ -9,7 +9,7 @@ use crate::prompts::{Prompt, Prompts};
 use crate::settings::Settings;
 use crate::verifiers::Verifiers;
 use remit_corpus::{Shuffle, Tokenizer};
-use remit_model::Decoder;
+use remit_engine::{Engine, LEARNER};
 use remit_model::generate::{self, Completion, Finish, Request, Watch};
 use remit_objective::{advantages, informative_groups, overlong_penalty};
 
@@ -83,7 +83,7 @@ impl Sampler {
     ///
     /// # Errors
     /// Logits that are not finite.
-    pub fn sample(&self, policy: &mut Decoder, cursor: u64) -> Result<RolloutBatch, Error> {
+    pub fn sample(&self, engine: &mut dyn Engine, cursor: u64) -> Result<RolloutBatch, Error> {
         let (wanted, group) = (self.settings.rollout.prompts, self.settings.grpo.num_generations);
         let mut batch = RolloutBatch::default();
         let (mut rewards, mut num_equal, mut num_groups) = (0.0, 0, 0);
@@ -94,7 +94,7 @@ impl Sampler {
                 break;
             }
             let first = cursor + batch.prompts_taken;
-            let rollouts = self.round(policy, first..first + missing as u64)?;
+            let rollouts = self.round(engine, first..first + missing as u64)?;
             batch.prompts_taken += missing as u64;
             batch.num_sampled += rollouts.len();
             let round: Vec<f64> = rollouts.iter().map(|rollout| rollout.reward).collect();
@@ -120,7 +120,7 @@ impl Sampler {
     }
 
     /// A group for each prompt at `positions` of the row.
-    fn round(&self, policy: &mut Decoder, positions: std::ops::Range<u64>) -> Result<Vec<Rollout>, Error> {
+    fn round(&self, engine: &mut dyn Engine, positions: std::ops::Range<u64>) -> Result<Vec<Rollout>, Error> {
         let Settings { seed, rollout, grpo, .. } = &self.settings;
         let (mut prompts, mut requests) = (Vec::new(), Vec::new());
         for position in positions {
@@ -140,7 +140,7 @@ impl Sampler {
             ..generate::Settings::new(self.settings.sampling())
         };
         let mut stop = Stop { tokenizer: &self.tokenizer, texts: &rollout.stop };
-        let completions = generate::generate(policy, &requests, &settings, &mut stop)?;
+        let completions = engine.generate(LEARNER, &requests, &settings, &mut stop)?;
         prompts
             .into_iter()
             .zip(completions)

@@ -9,15 +9,14 @@ use crate::update::{Outcome, Sequence, update};
 use crate::verifiers::Verifiers;
 use remit_corpus::Tokenizer;
 use remit_corpus::examples::Encoder;
+use remit_engine::{Engine, Learning, ModelId, Usage};
 use remit_model::generate::Finish;
-use remit_model::{Architecture, Decoder, Frozen, Keep, Workspace};
+use remit_model::{Architecture, Frozen, Keep, Workspace};
 use remit_store::hash::hash_checkpoint;
 use remit_train::held_out::HeldOutPlan;
 use remit_train::metrics::StepRecord;
-use remit_train::reference::Online;
 use remit_train::{
-    Companions, Frame, Method, Moments, Observer, Progress, Refusal, Start, Summary, Taken, Trainer,
-    locate_checkpoint, open_model,
+    Companions, Frame, Method, Observer, Progress, Start, Summary, Taken, keep, locate_checkpoint, open_model,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -115,7 +114,7 @@ impl Plan {
         let (architecture, float) = (&self.architecture, size_of::<f32>() as u64);
         let parameters = architecture.num_parameters() * float;
         let rows = self.settings.micro_batch_windows * self.window;
-        let activations = Workspace::bytes(architecture, rows, self.settings.learning().keep());
+        let activations = Workspace::bytes(architecture, rows, keep(self.settings.recompute));
         let positions = (self.settings.rollout.batch_size * self.window) as u64;
         let caches = positions * (architecture.layers * architecture.cache_width()) as u64 * float;
         let logits =
@@ -131,7 +130,7 @@ impl Plan {
 ///
 /// # Errors
 /// Whatever stops a run: see [`Error`].
-pub fn run(plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
+pub fn run(plan: Plan, engine: &mut dyn Engine, observer: &mut dyn Observer) -> Result<Summary, Error> {
     let Plan {
         settings,
         start,
@@ -157,6 +156,13 @@ pub fn run(plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
         learning_rate: settings.optimizer.learning_rate,
         schedule: settings.schedule.clone(),
         start: Start::From(start.clone(), settings.moments),
+        learning: Learning { end_tokens: stop_tokens, ..settings.learning() },
+        usage: Usage {
+            rows: settings.micro_batch_windows * window,
+            length: window,
+            temperature: settings.rollout.temperature as f32,
+            precision: settings.precision,
+        },
         companions: Companions { tokenizer: Some(start), chat_template },
         checkpoints: settings.checkpoints.clone(),
         health: settings.health.clone(),
@@ -165,59 +171,44 @@ pub fn run(plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
     let sampler = Sampler::new(&settings, prompts, verifiers, tokenizer);
     let mut method = Reinforce {
         settings,
-        stop_tokens,
         sampler,
         window,
+        usage: frame.usage,
         reference_checkpoint: reference,
         reference: None,
     };
-    remit_train::run::run(&frame, &mut method, observer)
+    remit_train::run::run(&frame, &mut method, engine, observer)
 }
 
 /// Rollouts and updates.
 struct Reinforce {
     settings: Settings,
-    stop_tokens: Vec<u32>,
     sampler: Sampler,
     window: usize,
+    usage: Usage,
     reference_checkpoint: Option<PathBuf>,
-    reference: Option<Online>,
+    reference: Option<ModelId>,
 }
 
 impl Method for Reinforce {
     type Error = Error;
 
-    fn trainer(
-        &mut self,
-        mut learner: Decoder,
-        moments: Moments,
-        _resumed: Option<u64>,
-    ) -> Result<Trainer, Error> {
-        learner.add_end_tokens(&self.stop_tokens);
-        let settings = &self.settings;
-        let (rows, temperature) =
-            (settings.micro_batch_windows * self.window, settings.rollout.temperature as f32);
+    fn begin(&mut self, engine: &mut dyn Engine) -> Result<(), Error> {
         if let Some(checkpoint) = &self.reference_checkpoint {
-            let mut model = Decoder::frozen(checkpoint)?;
-            model.precision = settings.precision;
-            let mut online = Online::new(model, rows, self.window)?;
-            online.temperature = temperature;
-            self.reference = Some(online);
+            // At the policy's temperature: the KL estimate compares the distributions that were sampled from.
+            self.reference = Some(engine.open(checkpoint, &self.usage)?);
         }
-        let mut trainer = Trainer::new(learner, moments, &settings.learning(), rows, self.window)?;
-        trainer.temperature = temperature;
-        Ok(trainer)
+        Ok(())
     }
 
     fn step(
         &mut self,
-        trainer: &mut Trainer,
+        engine: &mut dyn Engine,
         progress: &mut Progress,
         learning_rate: f64,
-        _observer: &mut dyn Observer,
     ) -> Result<Taken, Error> {
         let started = Instant::now();
-        let batch = self.sampler.sample(&mut trainer.learner, progress.windows)?;
+        let batch = self.sampler.sample(engine, progress.windows)?;
         let rollout_seconds = started.elapsed().as_secs_f64();
         progress.windows += batch.prompts_taken;
         progress.tokens +=
@@ -240,7 +231,7 @@ impl Method for Reinforce {
         let outcomes = if !can_move || batch.rollouts.is_empty() {
             Vec::new()
         } else {
-            self.updates(trainer, &batch, step, learning_rate)?
+            self.updates(engine, &batch, step, learning_rate)?
         };
         let seconds = started.elapsed().as_secs_f64();
         let record = self.record(progress, learning_rate, &batch, &outcomes);
@@ -256,8 +247,8 @@ impl Method for Reinforce {
 impl Reinforce {
     /// The optimiser steps on a rollout batch.
     fn updates(
-        &mut self,
-        trainer: &mut Trainer,
+        &self,
+        engine: &mut dyn Engine,
         batch: &RolloutBatch,
         step: u64,
         learning_rate: f64,
@@ -282,18 +273,17 @@ impl Reinforce {
                 // The first update is made by the very parameters that sampled.
                 let on_policy = outcomes.is_empty();
                 let outcome = update(
-                    trainer,
+                    engine,
                     sequences,
                     &self.settings,
                     self.window,
-                    self.reference.as_mut(),
+                    self.reference,
                     on_policy,
                     learning_rate,
                 )
-                .map_err(|refusal| match refusal {
-                    Refusal::Loss(_) => Error::NotFinite { step, what: "loss" },
-                    Refusal::Gradient => Error::NotFinite { step, what: "gradient" },
-                    Refusal::Other(error) => error.into(),
+                .map_err(|refusal| {
+                    let not_finite = |what| Error::NotFinite { step, what };
+                    refusal.into_error(|_| not_finite("loss"), || not_finite("gradient"))
                 })?;
                 if on_policy && outcome.gap > *log_prob_tolerance {
                     return Err(Error::Disagreement {

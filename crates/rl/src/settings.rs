@@ -3,12 +3,12 @@
 use crate::Error;
 use crate::verify::Verify;
 use remit_corpus::examples::Examples;
-use remit_kernels::Precision;
+use remit_engine::{Learning, Precision};
 use remit_model::generate::Sampling;
 use remit_objective::Grpo;
 use remit_optim::{AdamW, Schedule, WeightDecayRule};
+use remit_train::Health;
 use remit_train::settings::{Checkpoints, HeldOut, Moments};
-use remit_train::{Health, Learning};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -144,10 +144,15 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// What concerns the trainer.
-    pub fn learning(&self) -> Learning<'_> {
-        let Settings { optimizer, decay, clip_norm, precision, recompute, .. } = self;
-        Learning { optimizer, decay, clip_norm: *clip_norm, precision: *precision, recompute: *recompute }
+    /// How a gradient is made and becomes an update.
+    pub fn learning(&self) -> Learning {
+        Learning {
+            optimizer: self.optimizer.clone(),
+            decay: self.decay.clone(),
+            clip_norm: self.clip_norm,
+            recompute: self.recompute,
+            end_tokens: Vec::new(),
+        }
     }
 
     /// How tokens are chosen.

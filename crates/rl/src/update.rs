@@ -1,12 +1,11 @@
 //! The update on sampled completions: sequences packed into windows, the policy loss on top of `train`'s trainer.
 
 use crate::settings::Settings;
-use remit_batch::Batch;
-use remit_batch::Rule;
+use remit_batch::{Batch, Rule};
 use remit_corpus::examples::{Example, Packed};
+use remit_engine::{Engine, ModelId, Predictions};
 use remit_objective::{BatchSize, Grpo, PolicyStatistics, PolicySummary, Rollouts};
-use remit_train::reference::Online;
-use remit_train::{Refusal, Trainer};
+use remit_train::Refusal;
 use std::ops::Range;
 
 /// A prompt with a sampled completion.
@@ -56,27 +55,27 @@ pub struct Outcome {
 /// # Errors
 /// A loss or gradient that is not finite; parameters and moments are as they were.
 pub fn update(
-    trainer: &mut Trainer,
+    engine: &mut dyn Engine,
     sequences: &[Sequence],
     settings: &Settings,
     window: usize,
-    reference: Option<&mut Online>,
+    reference: Option<ModelId>,
     on_policy: bool,
     learning_rate: f64,
 ) -> Result<Outcome, Refusal> {
-    let (summary, gap) = differentiate(trainer, sequences, settings, window, reference, on_policy)?;
-    let gradient_norm = trainer.update(learning_rate)?;
+    let (summary, gap) = differentiate(engine, sequences, settings, window, reference, on_policy)?;
+    let gradient_norm = engine.update(learning_rate)?;
     Ok(Outcome { summary, gradient_norm, gap })
 }
 
-/// Leaves the gradient of the policy loss over `sequences` in `trainer`; returns the figures and the largest difference
+/// Leaves the gradient of the policy loss over `sequences` in the engine; returns the figures and the largest difference
 /// of a log-probability between trainer and sampler.
 pub fn differentiate(
-    trainer: &mut Trainer,
+    engine: &mut dyn Engine,
     sequences: &[Sequence],
     settings: &Settings,
     window: usize,
-    mut reference: Option<&mut Online>,
+    reference: Option<ModelId>,
     on_policy: bool,
 ) -> Result<(PolicySummary, f64), Refusal> {
     let grpo = &settings.grpo;
@@ -89,7 +88,7 @@ pub fn differentiate(
         .filter(|sequence| sequence.advantage != 0.0 || grpo.needs_reference())
         .filter(|sequence| sequence.example.mask.contains(&true))
         .collect();
-    trainer.begin();
+    engine.begin();
     let (mut statistics, mut gap) = (PolicyStatistics::default(), 0f64);
     if moving.is_empty() {
         return Ok((statistics.summary(), gap));
@@ -110,7 +109,8 @@ pub fn differentiate(
                 start += predictions + 1;
             }
         }
-        let reference = reference.as_deref_mut().map(|reference| reference.log_probs(&batch));
+        let log_probs = |reference| engine.log_probs(reference, &batch, Predictions::All);
+        let reference = reference.map(log_probs).transpose()?;
         let mut rule = PolicyRule {
             grpo,
             size,
@@ -121,7 +121,7 @@ pub fn differentiate(
             statistics: &mut statistics,
             gap: &mut gap,
         };
-        trainer.accumulate(&batch, window, &mut rule)?;
+        engine.accumulate(&batch, window, &mut rule)?;
     }
     Ok((statistics.summary(), gap))
 }

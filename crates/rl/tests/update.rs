@@ -1,13 +1,12 @@
 //! The policy update through the real trainer: its gradient against finite differences of the loss, one token's error,
 //! micro-batches, padding, and the sampler's log-probabilities.
 
+use remit_engine::{Cpu, ModelId, Usage};
 use remit_model::Decoder;
 use remit_model::generate::{Request, Sampling, Settings as Generation, generate};
 use remit_objective::{Grpo, LossType};
 use remit_rl::Settings;
 use remit_rl::update::{Sequence, differentiate};
-use remit_train::reference::Online;
-use remit_train::{Moments, Trainer};
 use std::path::Path;
 
 const WINDOW: usize = 40;
@@ -21,10 +20,19 @@ fn settings(grpo: Grpo, micro_batch_windows: usize) -> Settings {
     Settings { grpo, micro_batch_windows, ..Settings::default() }
 }
 
-fn trainer(learner: Decoder, settings: &Settings, window: usize) -> Trainer {
-    let moments = Moments::zero(learner.parameters.len());
-    let rows = settings.micro_batch_windows * window;
-    Trainer::new(learner, moments, &settings.learning(), rows, window).expect("a trainer")
+fn usage(settings: &Settings, window: usize, temperature: f32) -> Usage {
+    Usage { rows: settings.micro_batch_windows * window, length: window, temperature, ..Usage::default() }
+}
+
+fn trainer(learner: Decoder, settings: &Settings, window: usize, temperature: f32) -> Cpu {
+    let mut engine = Cpu::new();
+    let usage = usage(settings, window, temperature);
+    engine.insert_learner(learner, &settings.learning(), &usage).expect("a learner");
+    engine
+}
+
+fn with_reference(engine: &mut Cpu, settings: &Settings, window: usize) -> ModelId {
+    engine.insert(open("reference"), &usage(settings, window, 1.0)).expect("a reference")
 }
 
 /// Prompts of three lengths with completions that the learner itself has sampled, at a temperature.
@@ -58,15 +66,11 @@ fn gradient(
     on_policy: bool,
 ) -> (f64, Vec<f32>) {
     let settings = settings(grpo, micro_batch);
-    let mut trainer = trainer(open("learner"), &settings, window);
-    let mut reference = settings
-        .grpo
-        .needs_reference()
-        .then(|| Online::new(open("reference"), micro_batch * window, window).expect("a reference"));
+    let mut trainer = trainer(open("learner"), &settings, window, 1.0);
+    let reference = settings.grpo.needs_reference().then(|| with_reference(&mut trainer, &settings, window));
     let (summary, _) =
-        differentiate(&mut trainer, sequences, &settings, window, reference.as_mut(), on_policy)
-            .expect("finite");
-    (summary.loss, trainer.gradients().to_vec())
+        differentiate(&mut trainer, sequences, &settings, window, reference, on_policy).expect("finite");
+    (summary.loss, trainer.flat_gradients().to_vec())
 }
 
 fn check_close(what: &str, got: &[f32], want: &[f32]) {
@@ -85,8 +89,7 @@ fn with_kl(loss_type: LossType) -> Grpo {
 fn the_trainer_agrees_with_the_sampler_about_every_token() {
     for temperature in [1.0, 0.7] {
         let settings = settings(Grpo::default(), 4);
-        let mut trainer = trainer(open("learner"), &settings, WINDOW);
-        trainer.temperature = temperature;
+        let mut trainer = trainer(open("learner"), &settings, WINDOW, temperature);
         let sequences = sampled(temperature);
         let (_, gap) =
             differentiate(&mut trainer, &sequences, &settings, WINDOW, None, true).expect("finite");
@@ -99,7 +102,7 @@ fn the_trainer_agrees_with_the_sampler_about_every_token() {
     }
     // Trained at another temperature than sampled at: they do not.
     let settings = settings(Grpo::default(), 4);
-    let mut trainer = trainer(open("learner"), &settings, WINDOW);
+    let mut trainer = trainer(open("learner"), &settings, WINDOW, 1.0);
     let (_, gap) = differentiate(&mut trainer, &sampled(0.7), &settings, WINDOW, None, true).expect("finite");
     assert!(gap > 0.01, "{gap:e}");
 }
@@ -136,9 +139,9 @@ fn the_gradient_is_that_of_the_loss() {
             for (parameter, g) in learner.parameters.iter_mut().zip(&gradient) {
                 *parameter += (h * f64::from(*g) / norm) as f32;
             }
-            let mut trainer = trainer(learner, &settings, WINDOW);
-            let mut reference = Online::new(open("reference"), 4 * WINDOW, WINDOW).expect("a reference");
-            differentiate(&mut trainer, &sequences, &settings, WINDOW, Some(&mut reference), false)
+            let mut trainer = trainer(learner, &settings, WINDOW, 1.0);
+            let reference = with_reference(&mut trainer, &settings, WINDOW);
+            differentiate(&mut trainer, &sequences, &settings, WINDOW, Some(reference), false)
                 .expect("finite")
                 .0
                 .loss

@@ -9,15 +9,14 @@
 //! ```
 
 use remit_batch::{Batch, Window};
-use remit_kernels::Precision;
+use remit_engine::{Cpu, Engine, ModelId, Precision, Predictions, Usage};
 use remit_model::Decoder;
 use remit_model::families::llama;
 use remit_objective::{Objective, Weighting};
 use remit_store::scores::{ScoreDtype, ScoreKey, ScoreStore, ScoreWriter, Shard};
-use remit_train::reference::{Online, Reference};
+use remit_train::reference::Reference;
 use remit_train::settings::Settings;
 use remit_train::step::TextStep;
-use remit_train::trainer::{Moments, Trainer};
 use std::error::Error;
 use std::io::BufRead;
 use std::path::Path;
@@ -124,13 +123,13 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, Box<dyn E
     Ok(arguments)
 }
 
-fn step((trainer, step): &mut (Trainer, TextStep), windows: &[Window]) -> Result<f64, Box<dyn Error>> {
-    let outcome = step.take(trainer, windows, 1e-3).map_err(|refusal| format!("{refusal:?}"))?;
+fn step((engine, step): &mut (Cpu, TextStep), windows: &[Window]) -> Result<f64, Box<dyn Error>> {
+    let outcome = step.take(engine, windows, 1e-3).map_err(|refusal| format!("{refusal:?}"))?;
     Ok(outcome.summary.ntp_loss)
 }
 
 /// The learner, and in the two ReMiT modes a reference of the same shape.
-fn build(arguments: &Arguments, windows: &[Window]) -> Result<(Trainer, TextStep), Box<dyn Error>> {
+fn build(arguments: &Arguments, windows: &[Window]) -> Result<(Cpu, TextStep), Box<dyn Error>> {
     let size = &arguments.size;
     let objective = match arguments.mode.as_str() {
         "ntp" => Objective::Ntp,
@@ -148,21 +147,25 @@ fn build(arguments: &Arguments, windows: &[Window]) -> Result<(Trainer, TextStep
     settings.data.window = size.window;
     settings.data.batch_windows = size.batch;
     settings.data.mask_documents = false;
-    let online = || -> Result<Online, Box<dyn Error>> {
-        let mut model = decoder(size, 2)?;
-        model.precision = arguments.precision;
-        Ok(Online::new(model, size.batch * size.window, size.window)?)
+    let usage = Usage {
+        rows: size.batch * size.window,
+        length: size.window,
+        precision: arguments.precision,
+        ..Usage::default()
     };
+    let mut engine = Cpu::new();
     let reference = match arguments.mode.as_str() {
-        "remit-online" => Reference::Online(Box::new(online()?)),
-        "remit-scored" => Reference::Scored(score(online()?, windows)?),
+        "remit-online" => Reference::Online(engine.insert(decoder(size, 2)?, &usage)?),
+        "remit-scored" => {
+            let model = engine.insert(decoder(size, 2)?, &usage)?;
+            let scores = score(&mut engine, model, windows)?;
+            engine.close(model);
+            Reference::Scored(scores)
+        }
         _ => Reference::None,
     };
-    let learner = decoder(size, 1)?;
-    let moments = Moments::zero(learner.parameters.len());
-    let trainer =
-        Trainer::new(learner, moments, &settings.learning(), size.batch * size.window, size.window)?;
-    Ok((trainer, TextStep::new(reference, &settings)))
+    engine.insert_learner(decoder(size, 1)?, &settings.learning(), &usage)?;
+    Ok((engine, TextStep::new(reference, &settings)))
 }
 
 fn decoder(size: &Size, seed: u64) -> Result<Decoder, Box<dyn Error>> {
@@ -178,14 +181,15 @@ fn decoder(size: &Size, seed: u64) -> Result<Decoder, Box<dyn Error>> {
 }
 
 /// A score store of the windows, in a directory that is gone when the store is closed.
-fn score(mut reference: Online, windows: &[Window]) -> Result<ScoreStore, Box<dyn Error>> {
+fn score(engine: &mut Cpu, reference: ModelId, windows: &[Window]) -> Result<ScoreStore, Box<dyn Error>> {
     let home = tempfile::tempdir()?;
     let path: &Path = home.path();
     let word = |word: &str| word.to_owned();
     let key = ScoreKey { tokens: word("random"), layout: word("random"), reference: word("random") };
     let (count, length) = (windows.len() as u64, windows[0].mask.len());
     let mut writer = ScoreWriter::open(path, &key, count, length, ScoreDtype::F16, Shard::WHOLE)?;
-    writer.write(0, &reference.log_probs(&Batch::stack(windows, false)))?;
+    let batch = Batch::stack(windows, false);
+    writer.write(0, &engine.log_probs(reference, &batch, Predictions::All)?)?;
     writer.finish()?;
     Ok(ScoreStore::open(path, &key)?)
 }

@@ -14,6 +14,9 @@ pub enum Error {
     /// Of checkpoints.
     #[error(transparent)]
     Model(#[from] remit_model::Error),
+    /// Of the engine.
+    #[error(transparent)]
+    Engine(#[from] remit_engine::Error),
     /// Of objectives.
     #[error(transparent)]
     Objective(#[from] remit_objective::Error),
@@ -225,6 +228,7 @@ impl Error {
             Error::Store(error) => return error.hint(),
             Error::Corpus(error) => return error.hint(),
             Error::Model(error) => return error.hint(),
+            Error::Engine(error) => return error.hint(),
             Error::Objective(error) => return error.hint(),
             Error::Optim(error) => return error.hint(),
             Error::Setting { .. } => "`--dry-run` shows all settings as they are resolved".into(),

@@ -7,9 +7,9 @@ use crate::plan::{check_model, cut};
 use crate::resume::Progress;
 use crate::run::Observer;
 use crate::settings::HeldOut;
-use crate::trainer::Trainer;
 use remit_batch::Batch;
 use remit_corpus::{TokenStore, Windows};
+use remit_engine::{Engine, LEARNER, Predictions};
 use remit_model::Architecture;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -55,7 +55,7 @@ impl HeldOutPlan {
     /// Evaluates every store and logs the losses.
     pub(crate) fn evaluate(
         &self,
-        trainer: &mut Trainer,
+        engine: &mut dyn Engine,
         progress: &Progress,
         metrics: &mut MetricsLog,
         monitor: &mut Monitor,
@@ -66,7 +66,7 @@ impl HeldOutPlan {
         }
         let mut losses = BTreeMap::new();
         for (name, windows) in &self.stores {
-            let loss = self.loss(trainer, windows);
+            let loss = self.loss(engine, windows)?;
             if !loss.is_finite() {
                 return Err(Error::HeldOutNotFinite { step: progress.step, store: name.clone() });
             }
@@ -79,7 +79,7 @@ impl HeldOutPlan {
     }
 
     /// Mean next-token loss, in nats a token.
-    fn loss(&self, trainer: &mut Trainer, windows: &Windows) -> f64 {
+    fn loss(&self, engine: &mut dyn Engine, windows: &Windows) -> Result<f64, Error> {
         let count = if self.limit == 0 { windows.len() } else { self.limit.min(windows.len()) };
         let (mut sum, mut tokens) = (0.0, 0u64);
         for first in (0..count).step_by(self.micro_batch) {
@@ -87,12 +87,12 @@ impl HeldOutPlan {
                 .map(|index| windows.window(index))
                 .collect();
             let batch = Batch::stack(&part, self.mask_documents);
-            let log_probs = trainer.log_probs(&batch);
+            let log_probs = engine.log_probs(LEARNER, &batch, Predictions::All)?;
             for (log_prob, _) in log_probs.iter().zip(&batch.mask).filter(|(_, counts)| **counts) {
                 sum -= f64::from(*log_prob);
                 tokens += 1;
             }
         }
-        sum / tokens as f64
+        Ok(sum / tokens as f64)
     }
 }

@@ -1,7 +1,7 @@
 //! One step, then many: pre-training, mid-training, supervised fine-tuning, preference optimisation.
 //!
-//! The only place where data, model, objective and optimiser meet. In reading order: [`trainer`], a learner with its
-//! gradient and its update; [`step`], where a batch of text becomes an update; [`mod@run`], which repeats the step of
+//! The only place where data, model, objective and optimiser meet. In reading order: [`step`], where a
+//! batch of text becomes an update; [`mod@run`], which repeats the step of
 //! whatever [`Method`], evaluates, and writes checkpoints and metrics; [`mod@reference`], the frozen model's side;
 //! [`score()`], which writes that side down for a whole token store; [`weigh()`], which shows what the method does to
 //! given tokens; [`Plan`], everything a run over text will do before it does it; [`dpo`], the same over pairs.
@@ -15,22 +15,22 @@ pub mod held_out;
 pub mod metrics;
 mod plan;
 pub mod reference;
+mod refusal;
 mod resume;
 pub mod run;
 mod score;
 pub mod settings;
 pub mod step;
 mod text;
-pub mod trainer;
 mod weigh;
 
 pub use error::Error;
 pub use health::Health;
-pub use plan::{Material, Memory, Plan, locate_checkpoint, open_model};
+pub use plan::{Material, Memory, Plan, keep, locate_checkpoint, open_model};
+pub use refusal::Refusal;
 pub use resume::{Companions, Progress};
 pub use run::{Frame, Method, Observer, Silent, Start, Summary, Taken, read_summary};
 pub use score::{ScoreObserver, ScorePlan, ScoreSettings, score};
-pub use settings::{Learning, Settings, Stage};
+pub use settings::{Settings, Stage};
 pub use text::run;
-pub use trainer::{Moments, Refusal, Trainer};
 pub use weigh::{Weighed, weigh, weigh_windows};

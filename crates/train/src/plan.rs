@@ -8,6 +8,7 @@ use crate::settings::{Settings, Stage};
 use remit_batch::Window;
 use remit_corpus::examples::{Encoder, Examples, Packed, Rows};
 use remit_corpus::{Order, SourceSummary, TokenStore, Tokenizer, Windows};
+use remit_engine::{Learning, Usage};
 use remit_model::{Architecture, Decoder, Frozen, Keep, Workspace};
 use remit_store::checkpoint::locate;
 use remit_store::hash::{hash_bytes, hash_checkpoint};
@@ -218,6 +219,13 @@ impl Plan {
                 Some(checkpoint) => Start::From(checkpoint.clone(), *moments),
                 None => Start::Fresh(Box::new(self.architecture.clone()), self.settings.seed),
             },
+            learning: Learning { end_tokens: self.material.stop_tokens()?, ..self.settings.learning() },
+            usage: Usage {
+                rows: self.settings.data.micro_batch() * self.settings.data.window,
+                length: self.settings.data.window,
+                temperature: 1.0,
+                precision: self.settings.precision,
+            },
             companions: Companions {
                 tokenizer: self.material.tokenizer().or_else(|| self.start.clone()),
                 chat_template: self.material.chat_template(),
@@ -248,7 +256,7 @@ impl Plan {
         let data = &self.settings.data;
         let (rows, float) = (data.micro_batch() * data.window, size_of::<f32>() as u64);
         let parameters = self.num_parameters() * float;
-        let keep = self.settings.learning().keep();
+        let keep = keep(self.settings.recompute);
         let logits = (data.window * self.architecture.vocab_size) as u64 * float;
         let reference =
             self.reference.as_ref().filter(|reference| reference.scores.is_none()).map_or(0, |reference| {
@@ -276,6 +284,11 @@ impl Plan {
         let again = if self.settings.recompute { 4.0 / 3.0 } else { 1.0 };
         (self.architecture.training_flops(window) * again + reference) * self.predictions() as f64
     }
+}
+
+/// What a forward pass keeps for its backward pass.
+pub fn keep(recompute: bool) -> Keep {
+    if recompute { Keep::BlockInputs } else { Keep::Everything }
 }
 
 /// The checkpoint that `path` means: itself, or the latest of the run it is.

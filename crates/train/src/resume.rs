@@ -1,22 +1,17 @@
 //! What a checkpoint holds beyond the model: all that is needed to go on as if nothing had happened.
 //!
-//! `state/progress.json` counts; `state/optimizer.safetensors` has the moments, `exp_avg.<name>` and
-//! `exp_avg_sq.<name>` as PyTorch calls them; where the model itself is written rounded,
-//! `state/parameters.safetensors` has it exactly. There is no random state: what is drawn is a function of the seed
-//! and of how many windows have been used.
+//! `state/progress.json` counts; moments and exact parameters lie beside it ([`remit_engine::state`]). There is no random
+//! state: what is drawn is a function of the seed and of how many windows have been used.
 
 use crate::Error;
-use crate::settings::{Checkpoints, Dtype};
-use crate::trainer::{Moments, Trainer};
-use remit_model::{Decoder, SaveOptions};
+use crate::settings::Checkpoints;
+use remit_engine::{Engine, Origin, Snapshot, state};
 use remit_store::atomic;
-use remit_store::tensors::{FileDtype, TensorDirectory, TensorOut, write_tensors};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 const VERSION: u32 = 1;
-const FIRST: &str = "exp_avg.";
-const SECOND: &str = "exp_avg_sq.";
+const PROGRESS: &str = "progress.json";
 const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
 /// Where a run stands.
@@ -53,45 +48,16 @@ impl Progress {
 
 /// Fills the directory of a checkpoint.
 pub(crate) fn save(
-    trainer: &Trainer,
+    engine: &mut dyn Engine,
     progress: &Progress,
     settings: &Checkpoints,
     companions: &Companions,
     directory: &Path,
 ) -> Result<(), Error> {
     let max_shard_bytes = (settings.max_shard_bytes > 0).then_some(settings.max_shard_bytes);
-    trainer.learner.save(directory, SaveOptions { dtype: settings.dtype.into(), max_shard_bytes })?;
+    engine.save(directory, &Snapshot { dtype: settings.dtype.into(), max_shard_bytes })?;
     companions.write(directory)?;
-    let state = directory.join("state");
-    std::fs::create_dir(&state).map_err(|error| remit_store::Error::io("create", &state, error))?;
-    let layout = trainer.learner.layout();
-    let moments = [(FIRST, &trainer.moments.first), (SECOND, &trainer.moments.second)];
-    let names: Vec<(String, &remit_model::Entry, &[f32])> = moments
-        .into_iter()
-        .flat_map(|(prefix, values)| {
-            layout
-                .entries()
-                .iter()
-                .map(move |entry| (format!("{prefix}{}", entry.name), entry, &values[entry.range.clone()]))
-        })
-        .collect();
-    let tensors: Vec<TensorOut> =
-        names.iter().map(|(name, entry, data)| TensorOut { name, shape: &entry.shape, data }).collect();
-    write_tensors(&state, "optimizer", &tensors, FileDtype::F32, None)?;
-    if settings.dtype != Dtype::F32 {
-        let data = &trainer.learner.parameters;
-        let tensors: Vec<TensorOut> = layout
-            .entries()
-            .iter()
-            .map(|entry| TensorOut {
-                name: &entry.name,
-                shape: &entry.shape,
-                data: &data[entry.range.clone()],
-            })
-            .collect();
-        write_tensors(&state, "parameters", &tensors, FileDtype::F32, None)?;
-    }
-    Ok(atomic::write_json(&state.join("progress.json"), progress)?)
+    Ok(atomic::write_json(&state::directory(directory).join(PROGRESS), progress)?)
 }
 
 impl Companions {
@@ -115,62 +81,25 @@ impl Companions {
     }
 }
 
-/// Learner, moments and progress exactly as [`save`] found them.
-pub(crate) fn load(directory: &Path) -> Result<(Decoder, Moments, Progress), Error> {
-    let state = directory.join("state");
-    let path = state.join("progress.json");
-    let wrong = |problem: String| Error::State { path: path.clone(), problem };
-    let text = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
-    let progress: Progress = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+/// Learner and progress exactly as [`save`] found them.
+pub(crate) fn load(directory: &Path) -> Result<(Origin, Progress), Error> {
+    let path = state::directory(directory).join(PROGRESS);
+    let progress = read(&path)?;
     if progress.version != VERSION {
-        return Err(wrong(format!("it has version {}, this program writes {VERSION}", progress.version)));
+        let problem = format!("it has version {}, this program writes {VERSION}", progress.version);
+        return Err(Error::State { path, problem });
     }
-    let mut learner = Decoder::open(directory)?;
-    if state.join("parameters.safetensors").is_file() {
-        let files = TensorDirectory::open_stem(&state, "parameters")?;
-        read(&files, "", &learner.layout().clone(), &mut learner.parameters)?;
-    }
-    let moments = load_moments(directory, &learner, progress.updates)?;
-    Ok((learner, moments, progress))
+    let origin = Origin::Checkpoint { path: directory.to_owned(), moments: Some(progress.updates) };
+    Ok((origin, progress))
 }
 
-/// Whether a checkpoint has moments.
-pub(crate) fn has_moments(directory: &Path) -> bool {
-    directory.join("state/optimizer.safetensors").is_file()
+/// How many updates have made the moments of a checkpoint.
+pub(crate) fn updates_of(directory: &Path) -> Result<u64, Error> {
+    Ok(read(&state::directory(directory).join(PROGRESS))?.updates)
 }
 
-/// The moments of a checkpoint, and how many updates made them.
-pub(crate) fn moments_of(directory: &Path, learner: &Decoder) -> Result<Moments, Error> {
-    let path = directory.join("state/progress.json");
-    let wrong = |problem: String| Error::State { path: path.clone(), problem };
-    let text = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
-    let progress: Progress = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    load_moments(directory, learner, progress.updates)
-}
-
-fn load_moments(directory: &Path, learner: &Decoder, updates: u64) -> Result<Moments, Error> {
-    let files = TensorDirectory::open_stem(&directory.join("state"), "optimizer")?;
-    let mut moments = Moments::zero(learner.parameters.len());
-    moments.updates = updates;
-    read(&files, FIRST, learner.layout(), &mut moments.first)?;
-    read(&files, SECOND, learner.layout(), &mut moments.second)?;
-    Ok(moments)
-}
-
-fn read(
-    files: &TensorDirectory,
-    prefix: &str,
-    layout: &remit_model::Layout,
-    values: &mut [f32],
-) -> Result<(), Error> {
-    for entry in layout.entries() {
-        let name = format!("{prefix}{}", entry.name);
-        let found = files.info(&name)?.shape;
-        if found != entry.shape.as_slice() {
-            let problem = format!("tensor `{name}` has shape {found:?}, the model has {:?}", entry.shape);
-            return Err(Error::State { path: files.path().to_owned(), problem });
-        }
-        files.read_f32(&name, &mut values[entry.range.clone()])?;
-    }
-    Ok(())
+fn read(path: &Path) -> Result<Progress, Error> {
+    let wrong = |problem: String| Error::State { path: path.to_owned(), problem };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))
 }

@@ -8,9 +8,10 @@ use crate::health::{Health, Monitor};
 use crate::held_out::HeldOutPlan;
 use crate::metrics::{EvalRecord, HealthRecord, MetricsLog, Record, StepRecord, StepTiming, WeightRecord};
 use crate::resume::{self, Companions, Progress};
-use crate::settings::{Checkpoints, Moments as MomentsChoice};
-use crate::trainer::{Moments, Trainer};
-use remit_model::{Architecture, Decoder};
+use crate::settings::{Checkpoints, Moments};
+use remit_engine::state::has_moments;
+use remit_engine::{Engine, Learning, Origin, Usage};
+use remit_model::Architecture;
 use remit_optim::Schedule;
 use remit_store::atomic;
 use remit_store::checkpoint::{Keep, RunDirectory, checkpoints_of};
@@ -35,6 +36,10 @@ pub struct Frame {
     pub schedule: Schedule,
     /// The learner to begin with.
     pub start: Start,
+    /// How a gradient is made and becomes an update.
+    pub learning: Learning,
+    /// What the learner's batches are like.
+    pub usage: Usage,
     /// What goes into checkpoints beside the model.
     pub companions: Companions,
     /// When and how checkpoints are written.
@@ -51,7 +56,7 @@ pub enum Start {
     /// Random parameters from a seed.
     Fresh(Box<Architecture>, u64),
     /// A checkpoint, and what becomes of its moments.
-    From(PathBuf, MomentsChoice),
+    From(PathBuf, Moments),
 }
 
 /// What a run does at each of its steps.
@@ -59,28 +64,23 @@ pub trait Method {
     /// What can go wrong.
     type Error: From<Error>;
 
-    /// Does what is to be done ahead of everything, before a model is loaded. Not called for a run that is at its end.
-    fn prepare(&mut self, _observer: &mut dyn Observer) -> Result<(), Self::Error> {
+    /// Does what is to be done before the learner is loaded. Not called for a run that is at its end.
+    fn prepare(&mut self, _engine: &mut dyn Engine, _observer: &mut dyn Observer) -> Result<(), Self::Error> {
         Ok(())
     }
 
-    /// Makes the trainer, when learner and moments are there; `resumed` is the step of the checkpoint that they are of, if
-    /// the run goes on from one.
-    fn trainer(
-        &mut self,
-        learner: Decoder,
-        moments: Moments,
-        resumed: Option<u64>,
-    ) -> Result<Trainer, Self::Error>;
+    /// Opens what steps need beside the learner, which is there.
+    fn begin(&mut self, _engine: &mut dyn Engine) -> Result<(), Self::Error> {
+        Ok(())
+    }
 
     /// Takes a step, whose number `progress` has already, and moves its cursor. What it does must follow from the
-    /// learner, the moments and `progress` alone, for a run that was killed does it again.
+    /// learner, its moments and `progress` alone: a run that was killed does it again.
     fn step(
         &mut self,
-        trainer: &mut Trainer,
+        engine: &mut dyn Engine,
         progress: &mut Progress,
         learning_rate: f64,
-        observer: &mut dyn Observer,
     ) -> Result<Taken, Self::Error>;
 
     /// Brings to the disk what steps have written, ahead of the checkpoint that counts on it.
@@ -146,6 +146,7 @@ pub struct Summary {
 pub fn run<M: Method>(
     frame: &Frame,
     method: &mut M,
+    engine: &mut dyn Engine,
     observer: &mut dyn Observer,
 ) -> Result<Summary, M::Error> {
     let directory = RunDirectory::open_or_create(&frame.run).map_err(Error::from)?;
@@ -166,23 +167,25 @@ pub fn run<M: Method>(
             return Ok(summary(directory.path(), frame.steps, checkpoint.path())?);
         }
     }
-    method.prepare(observer)?;
-    let (learner, moments, mut progress) = match &latest {
+    engine.clear();
+    method.prepare(engine, observer)?;
+    let (origin, mut progress) = match &latest {
         Some(checkpoint) => resume::load(checkpoint.path())?,
         None => begin(&frame.start, observer)?,
     };
     let mut metrics = MetricsLog::open(directory.path(), resumed).map_err(Error::from)?;
-    let mut trainer = method.trainer(learner, moments, resumed)?;
+    engine.learn(&origin, &frame.learning, &frame.usage).map_err(Error::from)?;
+    method.begin(engine)?;
     observer.begin(progress.step, frame.steps);
     if latest.is_none() {
-        frame.held_out.evaluate(&mut trainer, &progress, &mut metrics, &mut monitor, observer)?;
+        frame.held_out.evaluate(engine, &progress, &mut metrics, &mut monitor, observer)?;
     }
     while progress.step < frame.steps {
-        let record = take_step(frame, method, &mut trainer, &mut progress, &mut metrics, observer)?;
+        let record = take_step(frame, method, engine, &mut progress, &mut metrics, observer)?;
         monitor.step(&record, &mut metrics, observer)?;
         let is_last = progress.step == frame.steps;
         if is_last || due(progress.step, frame.held_out.every) {
-            frame.held_out.evaluate(&mut trainer, &progress, &mut metrics, &mut monitor, observer)?;
+            frame.held_out.evaluate(engine, &progress, &mut metrics, &mut monitor, observer)?;
         }
         let unhealthy = monitor.stopped();
         let settings = &frame.checkpoints;
@@ -194,9 +197,9 @@ pub fn run<M: Method>(
             // The logs are on disk before the checkpoint that counts on them.
             metrics.sync().map_err(Error::from)?;
             method.sync()?;
-            progress.updates = trainer.moments.updates;
+            progress.updates = engine.updates();
             directory.save_checkpoint(progress.step, |path| {
-                resume::save(&trainer, &progress, settings, &frame.companions, path)
+                resume::save(engine, &progress, settings, &frame.companions, path)
             })?;
             directory.retain(keep).map_err(Error::from)?;
         }
@@ -204,6 +207,7 @@ pub fn run<M: Method>(
             return Err(error.into());
         }
     }
+    engine.clear();
     let checkpoint = directory.latest().map_err(Error::from)?.expect("the last step saves a checkpoint");
     Ok(summary(directory.path(), frame.steps, checkpoint.path())?)
 }
@@ -212,7 +216,7 @@ pub fn run<M: Method>(
 fn take_step<M: Method>(
     frame: &Frame,
     method: &mut M,
-    trainer: &mut Trainer,
+    engine: &mut dyn Engine,
     progress: &mut Progress,
     metrics: &mut MetricsLog,
     observer: &mut dyn Observer,
@@ -220,7 +224,7 @@ fn take_step<M: Method>(
     let started = Instant::now();
     let learning_rate = frame.learning_rate * frame.schedule.factor(progress.step, frame.steps);
     progress.step += 1;
-    let Taken { record, parts, tokens } = method.step(trainer, progress, learning_rate, observer)?;
+    let Taken { record, parts, tokens } = method.step(engine, progress, learning_rate)?;
     let seconds = started.elapsed().as_secs_f64();
     let timing =
         StepTiming { step: progress.step, seconds, tokens_per_second: tokens as f64 / seconds, parts };
@@ -229,35 +233,33 @@ fn take_step<M: Method>(
     Ok(record)
 }
 
-/// Learner, moments and progress of a run that has no checkpoint yet.
-fn begin(start: &Start, observer: &mut dyn Observer) -> Result<(Decoder, Moments, Progress), Error> {
-    let (start, choice) = match start {
+/// The learner and the progress of a run that has no checkpoint yet.
+fn begin(start: &Start, observer: &mut dyn Observer) -> Result<(Origin, Progress), Error> {
+    let (checkpoint, choice) = match start {
         Start::Fresh(architecture, seed) => {
-            let learner = Decoder::fresh((**architecture).clone(), *seed);
-            let moments = Moments::zero(learner.parameters.len());
-            return Ok((learner, moments, Progress::start(0)));
+            return Ok((
+                Origin::Fresh { architecture: architecture.clone(), seed: *seed },
+                Progress::start(0),
+            ));
         }
         Start::From(checkpoint, choice) => (checkpoint, choice),
     };
-    let exact = start.join("state/parameters.safetensors").is_file();
-    let learner = if exact { resume::load(start)?.0 } else { Decoder::open(start)? };
     let kept = match choice {
-        MomentsChoice::Keep if !resume::has_moments(start) => {
-            return Err(Error::NoMoments { checkpoint: start.clone() });
+        Moments::Keep if !has_moments(checkpoint) => {
+            return Err(Error::NoMoments { checkpoint: checkpoint.clone() });
         }
-        MomentsChoice::Keep => true,
-        MomentsChoice::Auto => resume::has_moments(start),
-        MomentsChoice::Reset => false,
+        Moments::Keep => true,
+        Moments::Auto => has_moments(checkpoint),
+        Moments::Reset => false,
     };
     observer.message(&format!(
         "starting from `{}` with {} optimiser moments",
-        start.display(),
+        checkpoint.display(),
         if kept { "its" } else { "fresh" }
     ));
-    let moments =
-        if kept { resume::moments_of(start, &learner)? } else { Moments::zero(learner.parameters.len()) };
-    let updates = moments.updates;
-    Ok((learner, moments, Progress::start(updates)))
+    let moments = kept.then(|| resume::updates_of(checkpoint)).transpose()?;
+    let origin = Origin::Checkpoint { path: checkpoint.clone(), moments };
+    Ok((origin, Progress::start(moments.unwrap_or(0))))
 }
 
 fn keep(settings: &Checkpoints) -> Keep {

@@ -2,11 +2,10 @@
 
 use crate::Error;
 use crate::plan::{check_model, cut, locate_checkpoint, open_model, score_key};
-use crate::reference::Online;
 use remit_batch::Batch;
 use remit_corpus::{TokenStore, Windows};
-use remit_kernels::Precision;
-use remit_model::{Architecture, Decoder};
+use remit_engine::{Engine, Precision, Predictions, Usage};
+use remit_model::Architecture;
 use remit_store::scores::{Merge, ScoreDtype, ScoreKey, ScoreWriter, Shard};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -91,7 +90,12 @@ impl ScorePlan {
 }
 
 /// Scores the windows of `shard`; goes on where an earlier call was stopped.
-pub fn score(plan: &ScorePlan, shard: Shard, observer: &mut dyn ScoreObserver) -> Result<Merge, Error> {
+pub fn score(
+    plan: &ScorePlan,
+    shard: Shard,
+    engine: &mut dyn Engine,
+    observer: &mut dyn ScoreObserver,
+) -> Result<Merge, Error> {
     let ScorePlan { settings, windows, checkpoint, .. } = plan;
     let key: ScoreKey = score_key(windows, checkpoint, settings.mask_documents)?;
     let mut writer =
@@ -100,22 +104,27 @@ pub fn score(plan: &ScorePlan, shard: Shard, observer: &mut dyn ScoreObserver) -
     let total = range.end - range.start;
     observer.advance(writer.next_window() - range.start, total);
     if writer.next_window() < range.end {
-        let mut model = Decoder::frozen(checkpoint)?;
-        model.precision = settings.precision;
-        let mut reference = Online::new(model, settings.batch_windows * settings.window, settings.window)?;
+        let usage = Usage {
+            rows: settings.batch_windows * settings.window,
+            length: settings.window,
+            precision: settings.precision,
+            ..Usage::default()
+        };
+        let reference = engine.open(checkpoint, &usage)?;
         while writer.next_window() < range.end {
             let first = writer.next_window();
             let part: Vec<_> = (first..range.end.min(first + settings.batch_windows as u64))
                 .map(|index| windows.window(index))
                 .collect();
             let batch = Batch::stack(&part, settings.mask_documents);
-            let mut scores = reference.log_probs(&batch);
+            let mut scores = engine.log_probs(reference, &batch, Predictions::All)?;
             for (score, _) in scores.iter_mut().zip(&batch.mask).filter(|(_, counts)| !**counts) {
                 *score = 0.0;
             }
             writer.write(first, &scores)?;
             observer.advance(writer.next_window() - range.start, total);
         }
+        engine.close(reference);
     }
     Ok(writer.finish()?)
 }

@@ -3,7 +3,7 @@
 use crate::{Error, Health};
 use remit_corpus::examples::Examples;
 use remit_corpus::{Mixture, Share};
-use remit_kernels::Precision;
+use remit_engine::{Learning, Precision};
 use remit_model::Architecture;
 use remit_model::families::{llama, olmo2, qwen3, smollm3, youtu};
 use remit_objective::Objective;
@@ -309,26 +309,16 @@ impl From<Dtype> for FileDtype {
     }
 }
 
-/// What decides how a gradient is made and becomes an update, of whatever stage's settings.
-#[derive(Clone, Copy, Debug)]
-pub struct Learning<'a> {
-    /// The optimiser.
-    pub optimizer: &'a AdamW,
-    /// Which parameters decay.
-    pub decay: &'a WeightDecayRule,
-    /// Bound of the gradient's global norm; 0 for none.
-    pub clip_norm: f64,
-    /// Arithmetic of matrix products.
-    pub precision: Precision,
-    /// Whether only the inputs of blocks are kept for the backward pass.
-    pub recompute: bool,
-}
-
 impl Settings {
-    /// What concerns the trainer.
-    pub fn learning(&self) -> Learning<'_> {
-        let Settings { optimizer, decay, clip_norm, precision, recompute, .. } = self;
-        Learning { optimizer, decay, clip_norm: *clip_norm, precision: *precision, recompute: *recompute }
+    /// How a gradient is made and becomes an update.
+    pub fn learning(&self) -> Learning {
+        Learning {
+            optimizer: self.optimizer.clone(),
+            decay: self.decay.clone(),
+            clip_norm: self.clip_norm,
+            recompute: self.recompute,
+            end_tokens: Vec::new(),
+        }
     }
 
     /// Fills in what the stage decides where the settings are silent.

@@ -1,14 +1,12 @@
 //! The training step over windows of text: next-token prediction, weighted or not.
 
-use crate::Error;
+use crate::Refusal;
 use crate::reference::Reference;
 use crate::settings::Settings;
-use crate::trainer::{Refusal, Trainer};
 use remit_batch::Rule;
 use remit_batch::{Batch, Window};
-use remit_objective::{
-    Denominator, Distillation, DistillationSums, Objective, Signals, Statistics, Summary, z_loss,
-};
+use remit_engine::{Engine, LEARNER, Predictions};
+use remit_objective::{Denominator, Distillation, Objective, Signals, Statistics, Summary, z_loss};
 
 /// What is minimised over windows of text, and the reference's side of it.
 #[derive(Debug)]
@@ -45,20 +43,20 @@ impl TextStep {
 
     /// One optimiser step on `windows`. When it is refused, parameters and moments are as they were.
     pub fn take(
-        &mut self,
-        trainer: &mut Trainer,
+        &self,
+        engine: &mut dyn Engine,
         windows: &[Window],
         learning_rate: f64,
     ) -> Result<Outcome, Refusal> {
-        let (summary, z_loss) = self.differentiate(trainer, windows)?;
-        let gradient_norm = trainer.update(learning_rate)?;
+        let (summary, z_loss) = self.differentiate(engine, windows)?;
+        let gradient_norm = engine.update(learning_rate)?;
         Ok(Outcome { summary, z_loss, gradient_norm })
     }
 
-    /// Leaves the gradient of the objective over `windows` in `trainer`; returns the figures and the z-loss.
+    /// Leaves the gradient of the objective over `windows` in the engine; returns the figures and the z-loss.
     pub fn differentiate(
-        &mut self,
-        trainer: &mut Trainer,
+        &self,
+        engine: &mut dyn Engine,
         windows: &[Window],
     ) -> Result<(Summary, f64), Refusal> {
         let batches: Vec<Batch> = windows
@@ -69,19 +67,17 @@ impl TextStep {
         let denominator = self.objective.denominator(length, batches.iter().map(|batch| &batch.mask[..]))?;
         // A rule that weighs the batch as a whole needs every log-probability before the first backward pass.
         let whole = !self.objective.is_window_local();
-        let mut surveyed = if whole && batches.len() > 1 {
-            Some(self.survey(trainer, &batches, denominator)?)
-        } else {
-            None
-        };
+        let mut surveyed =
+            if whole && batches.len() > 1 { Some(self.survey(engine, &batches, denominator)?) } else { None };
         let (mut statistics, mut z_loss) = (Statistics::default(), 0.0);
-        trainer.begin();
+        engine.begin();
         if let Objective::Distillation(rule) = &self.objective {
-            let statistics = distill(trainer, &batches, rule, &mut self.reference, denominator)?;
+            let statistics = distill(engine, &batches, rule, &self.reference, denominator)?;
             return Ok((statistics.summary(denominator), 0.0));
         }
         for batch in &batches {
-            let reference = if surveyed.is_some() { None } else { self.reference.log_probs(batch)? };
+            let reference =
+                if surveyed.is_some() { None } else { self.reference.log_probs(engine, batch)? };
             let mut rule = BatchRule {
                 objective: &self.objective,
                 batch,
@@ -94,22 +90,22 @@ impl TextStep {
                 surveyed: surveyed.as_mut(),
             };
             let grain = if whole { batch.num_predictions() } else { length };
-            trainer.accumulate(batch, grain, &mut rule)?;
+            engine.accumulate(batch, grain, &mut rule)?;
         }
         Ok((statistics.summary(denominator), denominator.divide(z_loss)))
     }
 
     /// Log-probabilities, then weights and derivatives, of the whole optimiser batch.
     fn survey(
-        &mut self,
-        trainer: &mut Trainer,
+        &self,
+        engine: &mut dyn Engine,
         batches: &[Batch],
         denominator: Denominator,
-    ) -> Result<Surveyed, Error> {
+    ) -> Result<Surveyed, Refusal> {
         let (mut learner, mut reference) = (Vec::new(), Vec::new());
         for batch in batches {
-            learner.extend(trainer.log_probs(batch));
-            reference.extend(self.reference.log_probs(batch)?.into_iter().flatten());
+            learner.extend(engine.log_probs(LEARNER, batch, Predictions::All)?);
+            reference.extend(self.reference.log_probs(engine, batch)?.into_iter().flatten());
         }
         let mask: Vec<bool> = batches.iter().flat_map(|batch| batch.mask.iter().copied()).collect();
         let documents: Vec<u32> = batches.iter().flat_map(|batch| batch.documents.iter().copied()).collect();
@@ -128,10 +124,10 @@ impl TextStep {
 
 /// The gradient of soft labels over the vocabulary.
 fn distill(
-    trainer: &mut Trainer,
+    engine: &mut dyn Engine,
     batches: &[Batch],
     rule: &Distillation,
-    reference: &mut Reference,
+    reference: &Reference,
     denominator: Denominator,
 ) -> Result<Statistics, Refusal> {
     let Reference::Online(teacher) = reference else {
@@ -139,20 +135,7 @@ fn distill(
     };
     let mut statistics = Statistics::default();
     for batch in batches {
-        let rows = trainer.distill(batch, teacher, |row, student, teacher, gradient| {
-            if batch.mask[row] {
-                rule.row(student, teacher, batch.targets[row] as usize, denominator, gradient)
-            } else {
-                gradient.fill(0.0);
-                DistillationSums::default()
-            }
-        });
-        let bad = rows.iter().position(|sums| !(sums.cross_entropy + sums.divergence).is_finite());
-        if let Some(row) = bad {
-            return Err(Refusal::Loss(batch.indices[row / batch.length]));
-        }
-        let mut sums = DistillationSums::default();
-        rows.iter().for_each(|row| sums.merge(row));
+        let sums = engine.distill(batch, *teacher, rule, denominator)?;
         statistics.merge(&Statistics::unweighted(batch.num_unmasked() as u64, rule.loss_sums(&sums)));
     }
     Ok(statistics)

@@ -2,23 +2,22 @@
 
 use crate::metrics::{StepRecord, WeightRecord};
 use crate::plan::{Material, ReferencePlan};
-use crate::reference::{Online, Reference};
+use crate::reference::Reference;
 use crate::resume::Progress;
 use crate::run::{Method, Observer, Taken};
 use crate::settings::Settings;
 use crate::step::{Outcome, TextStep};
-use crate::trainer::{Moments, Refusal, Trainer};
 use crate::{Error, Plan, Summary};
-use remit_model::Decoder;
+use remit_engine::{Engine, Usage};
 use remit_objective::Objective;
 use std::collections::BTreeMap;
 
 /// Runs a plan to its end: see [`crate::run::run`].
-pub fn run(mut plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
+pub fn run(mut plan: Plan, engine: &mut dyn Engine, observer: &mut dyn Observer) -> Result<Summary, Error> {
     let frame = plan.frame()?;
     let Plan { settings, material, reference, .. } = plan;
-    let mut method = Text { settings, material, reference, step: None };
-    crate::run::run(&frame, &mut method, observer)
+    let mut method = Text { settings, material, reference, usage: frame.usage, step: None };
+    crate::run::run(&frame, &mut method, engine, observer)
 }
 
 struct Text {
@@ -26,49 +25,46 @@ struct Text {
     material: Material,
     /// Until the step has it.
     reference: Option<ReferencePlan>,
+    usage: Usage,
     step: Option<TextStep>,
 }
 
 impl Method for Text {
     type Error = Error;
 
-    fn trainer(
-        &mut self,
-        mut learner: Decoder,
-        moments: Moments,
-        _resumed: Option<u64>,
-    ) -> Result<Trainer, Error> {
-        learner.add_end_tokens(&self.material.stop_tokens()?);
-        let settings = &self.settings;
-        let reference = reference(self.reference.take(), settings)?;
-        self.step = Some(TextStep::new(reference, settings));
-        let rows = settings.data.micro_batch() * settings.data.window;
-        Trainer::new(learner, moments, &settings.learning(), rows, settings.data.window)
+    fn begin(&mut self, engine: &mut dyn Engine) -> Result<(), Error> {
+        let reference = match self.reference.take() {
+            None => Reference::None,
+            Some(ReferencePlan { scores: Some(scores), .. }) => Reference::Scored(scores),
+            Some(reference) => Reference::Online(engine.open(&reference.checkpoint, &self.usage)?),
+        };
+        self.step = Some(TextStep::new(reference, &self.settings));
+        Ok(())
     }
 
     fn step(
         &mut self,
-        trainer: &mut Trainer,
+        engine: &mut dyn Engine,
         progress: &mut Progress,
         learning_rate: f64,
-        _observer: &mut dyn Observer,
     ) -> Result<Taken, Error> {
         let batch = self.settings.data.batch_windows as u64;
         let windows: Vec<_> = (progress.windows..progress.windows + batch)
             .map(|position| self.material.window(position))
             .collect();
-        let step = self.step.as_mut().expect("`trainer` comes first");
-        let outcome = step.take(trainer, &windows, learning_rate).map_err(|refusal| match refusal {
-            Refusal::Loss(window) => Error::LossNotFinite {
-                step: progress.step,
-                window,
-                source_name: self.material.source_name(window),
-            },
-            Refusal::Gradient => Error::GradientNotFinite {
-                step: progress.step,
-                windows: windows.iter().map(|window| window.index).collect(),
-            },
-            Refusal::Other(error) => error,
+        let step = self.step.as_ref().expect("`begin` comes first");
+        let outcome = step.take(engine, &windows, learning_rate).map_err(|refusal| {
+            refusal.into_error(
+                |window| Error::LossNotFinite {
+                    step: progress.step,
+                    window,
+                    source_name: self.material.source_name(window),
+                },
+                || Error::GradientNotFinite {
+                    step: progress.step,
+                    windows: windows.iter().map(|window| window.index).collect(),
+                },
+            )
         })?;
         progress.windows += batch;
         progress.tokens += outcome.summary.tokens;
@@ -102,15 +98,4 @@ impl Text {
             figures: BTreeMap::new(),
         }
     }
-}
-
-fn reference(plan: Option<ReferencePlan>, settings: &Settings) -> Result<Reference, Error> {
-    let Some(reference) = plan else { return Ok(Reference::None) };
-    if let Some(scores) = reference.scores {
-        return Ok(Reference::Scored(scores));
-    }
-    let mut model = Decoder::frozen(&reference.checkpoint)?;
-    model.precision = settings.precision;
-    let data = &settings.data;
-    Ok(Reference::Online(Box::new(Online::new(model, data.micro_batch() * data.window, data.window)?)))
 }

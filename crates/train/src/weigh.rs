@@ -1,9 +1,8 @@
 //! What the method does to given tokens: both models' log-probabilities, delta and weight of each.
 
 use crate::Error;
-use crate::reference::Online;
 use remit_batch::{Batch, Window};
-use remit_model::Frozen;
+use remit_engine::{Engine, ModelId, Predictions};
 use remit_objective::{Objective, Signals, Statistics, Summary};
 
 /// One sequence, every stream one shorter than `ids`.
@@ -26,8 +25,9 @@ pub struct Weighed {
 /// # Errors
 /// Sequences of less than two tokens; otherwise as [`weigh_windows`].
 pub fn weigh(
-    learner: impl Into<Frozen>,
-    reference: impl Into<Frozen>,
+    engine: &mut dyn Engine,
+    learner: ModelId,
+    reference: ModelId,
     objective: &Objective,
     sequences: &[Vec<u32>],
 ) -> Result<(Vec<Weighed>, Summary), Error> {
@@ -45,7 +45,7 @@ pub fn weigh(
             Window { index: 0, tokens, mask, documents: vec![0; length] }
         })
         .collect();
-    let (mut weighed, summary) = weigh_windows(learner, reference, objective, &windows, false)?;
+    let (mut weighed, summary) = weigh_windows(engine, learner, reference, objective, &windows, false)?;
     for (weighed, ids) in weighed.iter_mut().zip(sequences) {
         let Weighed { ids: filled, learner, reference, delta, weights } = weighed;
         filled.truncate(ids.len());
@@ -62,28 +62,28 @@ pub fn weigh(
 /// # Errors
 /// Models of two vocabularies; ids that are none; log-probabilities that are not finite.
 pub fn weigh_windows(
-    learner: impl Into<Frozen>,
-    reference: impl Into<Frozen>,
+    engine: &mut dyn Engine,
+    learner: ModelId,
+    reference: ModelId,
     objective: &Objective,
     windows: &[Window],
     mask_documents: bool,
 ) -> Result<(Vec<Weighed>, Summary), Error> {
-    let (learner, reference) = (learner.into(), reference.into());
-    let (learner_vocab, reference_vocab) =
-        (learner.architecture().vocab_size, reference.architecture().vocab_size);
+    let vocab_size = |model| engine.architecture(model).vocab_size;
+    let (learner_vocab, reference_vocab) = (vocab_size(learner), vocab_size(reference));
     if learner_vocab != reference_vocab {
         return Err(Error::VocabulariesDiffer { learner: learner_vocab, reference: reference_vocab });
     }
     for window in windows {
-        learner.check_ids(&window.tokens)?;
+        engine.architecture(learner).check_ids(&window.tokens)?;
     }
     let length = windows.first().map_or(1, |window| window.mask.len());
-    let mut models = [Online::new(learner, length, length)?, Online::new(reference, length, length)?];
     let (mut mask, mut documents, mut streams) = (Vec::new(), Vec::new(), [Vec::new(), Vec::new()]);
     for (index, window) in windows.iter().enumerate() {
         let batch = Batch::stack(std::slice::from_ref(window), mask_documents);
-        for ((model, stream), role) in models.iter_mut().zip(&mut streams).zip(["learner", "reference"]) {
-            let log_probs = model.log_probs(&batch);
+        let models = [(learner, "learner"), (reference, "reference")];
+        for ((model, role), stream) in models.into_iter().zip(&mut streams) {
+            let log_probs = engine.log_probs(model, &batch, Predictions::All)?;
             let mut counted = log_probs.iter().zip(&window.mask).filter(|(_, counts)| **counts);
             if counted.any(|(log_prob, _)| !log_prob.is_finite()) {
                 return Err(Error::SequenceNotFinite { role, index });

@@ -3,7 +3,7 @@
 
 use remit_batch::Batch;
 use remit_corpus::examples::Example;
-use remit_kernels::Precision;
+use remit_engine::{Cpu, Engine, ModelId, Precision, Predictions, Usage};
 use remit_model::Decoder;
 use remit_objective::{Dpo, PreferenceSummary};
 use remit_optim::AdamW;
@@ -12,8 +12,6 @@ use remit_train::dpo::Settings;
 use remit_train::dpo::reference::{Pass, ReferenceLogProbs, key};
 use remit_train::dpo::step::{Pair, PreferenceStep};
 use remit_train::metrics::{EvalRecord, StepRecord, StepTiming};
-use remit_train::reference::Online;
-use remit_train::trainer::{Moments, Trainer};
 use remit_train::{Error, Observer};
 use std::path::{Path, PathBuf};
 
@@ -59,17 +57,20 @@ fn pairs(family: &str) -> Vec<[Example; 2]> {
 
 /// A model's log-probabilities of a completion: of the tokens from the first that the mask asks for to the last, in a
 /// forward pass of its own. A mask that is off by one token asks for others.
-fn completion_log_probs(model: &mut Online, side: &Example) -> Vec<f32> {
+fn completion_log_probs(engine: &mut Cpu, model: ModelId, side: &Example) -> Vec<f32> {
     let predictions = side.mask.len();
     let batch = Batch::stack(&[side.window(0, predictions, 0)], false);
     let given = side.num_prompt_tokens();
     // The log-probability of token i is that of prediction i - 1.
-    model.log_probs(&batch)[given - 1..].to_vec()
+    engine.log_probs(model, &batch, Predictions::All).expect("short sequences")[given - 1..].to_vec()
 }
 
 fn all_log_probs(model: Decoder, pairs: &[[Example; 2]]) -> Vec<[Vec<f32>; 2]> {
-    let mut model = Online::new(model, 48, 48).expect("short sequences");
-    pairs.iter().map(|pair| pair.each_ref().map(|side| completion_log_probs(&mut model, side))).collect()
+    let mut engine = Cpu::new();
+    let model =
+        engine.insert(model, &Usage { rows: 48, length: 48, ..Usage::default() }).expect("short sequences");
+    let mut log_probs = |side: &Example| completion_log_probs(&mut engine, model, side);
+    pairs.iter().map(|pair| pair.each_ref().map(&mut log_probs)).collect()
 }
 
 /// The loss by the formula of the paper, in double precision.
@@ -85,11 +86,12 @@ fn loss_by_hand(rule: &Dpo, learner: &[[Vec<f32>; 2]], reference: &[[Vec<f32>; 2
     losses.sum::<f64>() / learner.len() as f64
 }
 
-fn trainer(family: &str) -> Trainer {
+fn trainer(family: &str) -> Cpu {
     let settings = Settings { optimizer: AdamW::new(1e-3), ..Settings::default() };
-    let learner = open(family, "learner");
-    let moments = Moments::zero(learner.parameters.len());
-    Trainer::new(learner, moments, &settings.learning(), 16 * 64, 64).expect("a trainer")
+    let mut engine = Cpu::new();
+    let usage = Usage { rows: 16 * 64, length: 64, ..Usage::default() };
+    engine.insert_learner(open(family, "learner"), &settings.learning(), &usage).expect("a learner");
+    engine
 }
 
 fn with_reference<'a>(pairs: &'a [[Example; 2]], reference: &'a [[Vec<f32>; 2]]) -> Vec<Pair<'a>> {
@@ -113,7 +115,7 @@ fn differentiate(
     let mut trainer = trainer(family);
     let step = PreferenceStep { loss: rule.clone(), micro_batch, pad };
     let summary = step.differentiate(&mut trainer, &with_reference(pairs, reference)).expect("finite");
-    (summary, trainer.gradients().to_vec())
+    (summary, trainer.flat_gradients().to_vec())
 }
 
 fn norm(values: impl IntoIterator<Item = f32>) -> f64 {
@@ -297,7 +299,8 @@ fn the_reference_reads_all_pairs_once() {
     let file = home.path().join(&name).join("log_probs.safetensors");
     let obtain = || {
         let mut watch = Watch::default();
-        let result = ReferenceLogProbs::obtain(home.path(), &name, &pairs, &pass, &mut watch);
+        let result =
+            ReferenceLogProbs::obtain(home.path(), &name, &pairs, &pass, &mut Cpu::new(), &mut watch);
         (result, watch.calls)
     };
     // What a killed process may have left.

@@ -1,14 +1,14 @@
 //! The whole step against PyTorch's recorded values: weights, loss, gradients by name, five AdamW steps.
 
 use remit_batch::Window;
+use remit_engine::{Cpu, Usage};
 use remit_model::Decoder;
 use remit_objective::{Objective, Weighting};
 use remit_optim::AdamW;
 use remit_store::tensors::TensorFile;
-use remit_train::reference::{Online, Reference};
+use remit_train::reference::Reference;
 use remit_train::settings::Settings;
 use remit_train::step::TextStep;
-use remit_train::trainer::{Moments, Trainer};
 use remit_train::weigh;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -56,18 +56,29 @@ fn close(what: &str, got: f64, want: &Value, tolerance: f64) {
     assert!((got / want - 1.0).abs() <= tolerance, "{what}: {got} instead of {want}");
 }
 
-fn trainer(family: &str, objective: Objective, micro_batch: usize, recompute: bool) -> (Trainer, TextStep) {
+/// Batches of up to `rows` predictions in windows of 48.
+fn usage(rows: usize) -> Usage {
+    Usage { rows, length: 48, ..Usage::default() }
+}
+
+/// An engine with this learner and reference, and the step that `settings` describe.
+fn engine(settings: &Settings, learner: Decoder, reference: Option<Decoder>, rows: usize) -> (Cpu, TextStep) {
+    let mut engine = Cpu::new();
+    let reference = match reference {
+        Some(model) => Reference::Online(engine.insert(model, &usage(rows)).expect("short windows")),
+        None => Reference::None,
+    };
+    engine.insert_learner(learner, &settings.learning(), &usage(rows)).expect("a learner");
+    (engine, TextStep::new(reference, settings))
+}
+
+fn trainer(family: &str, objective: Objective, micro_batch: usize, recompute: bool) -> (Cpu, TextStep) {
     let mut settings = Settings { objective, recompute, optimizer: AdamW::new(1e-3), ..Settings::default() };
     settings.data.window = 48;
     settings.data.batch_windows = 3;
     settings.data.micro_batch_windows = micro_batch;
     settings.data.mask_documents = false;
-    let learner = open(family, "learner");
-    let reference = Online::new(open(family, "reference"), micro_batch * 48, 48).expect("short windows");
-    let moments = Moments::zero(learner.parameters.len());
-    let trainer =
-        Trainer::new(learner, moments, &settings.learning(), micro_batch * 48, 48).expect("a trainer");
-    (trainer, TextStep::new(Reference::Online(Box::new(reference)), &settings))
+    engine(&settings, open(family, "learner"), Some(open(family, "reference")), micro_batch * 48)
 }
 
 fn remit() -> Objective {
@@ -78,9 +89,11 @@ fn remit() -> Objective {
 fn weights_and_losses() {
     for family in FAMILIES {
         let file = TensorFile::open(&golden(family).join("forward.safetensors")).expect("a file");
+        let mut engine = Cpu::new();
+        let [learner, reference] = ["learner", "reference"]
+            .map(|model| engine.insert(open(family, model), &usage(48)).expect("short windows"));
         let (weighed, summary) =
-            weigh(open(family, "learner"), open(family, "reference"), &remit(), &sequences(family))
-                .expect("weighed");
+            weigh(&mut engine, learner, reference, &remit(), &sequences(family)).expect("weighed");
         for (name, tolerance, stream) in [
             ("logp_learner", 1e-5, weighed.iter().flat_map(|w| w.learner.clone()).collect::<Vec<_>>()),
             ("logp_reference", 1e-5, weighed.iter().flat_map(|w| w.reference.clone()).collect()),
@@ -111,13 +124,13 @@ fn gradients_by_name() {
     for family in FAMILIES {
         let file = TensorFile::open(&golden(family).join("grad_remit.safetensors")).expect("a file");
         for (micro_batch, recompute) in [(3, false), (1, false), (2, true)] {
-            let (mut trainer, mut step) = trainer(family, remit(), micro_batch, recompute);
-            step.differentiate(&mut trainer, &windows(family)).expect("finite");
-            let entries = trainer.learner.layout().entries();
+            let (mut engine, step) = trainer(family, remit(), micro_batch, recompute);
+            step.differentiate(&mut engine, &windows(family)).expect("finite");
+            let entries = engine.learner().layout().entries();
             let mut worst = (0f64, "");
             assert_eq!(entries.len(), file.names().len(), "{family}: every parameter has a gradient");
             for entry in entries {
-                let (got, want) = (&trainer.gradients()[entry.range.clone()], read(&file, &entry.name));
+                let (got, want) = (&engine.flat_gradients()[entry.range.clone()], read(&file, &entry.name));
                 let norm = |values: &mut dyn Iterator<Item = f32>| {
                     values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt()
                 };
@@ -134,10 +147,10 @@ fn gradients_by_name() {
             }
             println!("{family}: gradients off by {:.1e} at most, {}", worst.0, worst.1);
         }
-        let (mut trainer, mut step) = trainer(family, Objective::Ntp, 3, false);
-        step.differentiate(&mut trainer, &windows(family)).expect("finite");
-        for entry in trainer.learner.layout().entries() {
-            let norm = trainer.gradients()[entry.range.clone()]
+        let (mut engine, step) = trainer(family, Objective::Ntp, 3, false);
+        step.differentiate(&mut engine, &windows(family)).expect("finite");
+        for entry in engine.learner().layout().entries() {
+            let norm = engine.flat_gradients()[entry.range.clone()]
                 .iter()
                 .map(|v| f64::from(*v).powi(2))
                 .sum::<f64>()
@@ -151,12 +164,12 @@ fn gradients_by_name() {
 fn five_adamw_steps() {
     for family in FAMILIES {
         for micro_batch in [3, 1] {
-            let (mut trainer, mut step) = trainer(family, remit(), micro_batch, false);
+            let (mut engine, step) = trainer(family, remit(), micro_batch, false);
             let json = json(family);
             let steps = json["adamw"]["steps"].as_array().expect("steps");
             assert_eq!(steps.len(), 5);
             for want in steps {
-                let outcome = step.take(&mut trainer, &windows(family), 1e-3).expect("finite");
+                let outcome = step.take(&mut engine, &windows(family), 1e-3).expect("finite");
                 close("loss", outcome.summary.weighted_loss, &want["loss"], 1e-4);
                 close("ntp_loss", outcome.summary.ntp_loss, &want["ntp_loss"], 1e-4);
                 close("grad_norm", outcome.gradient_norm, &want["grad_norm"], 1e-3);
@@ -180,9 +193,9 @@ fn batch_wide_rules_survey_first() {
         }),
     ] {
         let [one, three] = [3, 1].map(|micro_batch| {
-            let (mut trainer, mut step) = trainer("llama", objective.clone(), micro_batch, false);
-            let (summary, _) = step.differentiate(&mut trainer, &windows("llama")).expect("finite");
-            (summary, trainer.gradients().to_vec())
+            let (mut engine, step) = trainer("llama", objective.clone(), micro_batch, false);
+            let (summary, _) = step.differentiate(&mut engine, &windows("llama")).expect("finite");
+            (summary, engine.flat_gradients().to_vec())
         });
         assert!((one.0.weighted_loss / three.0.weighted_loss - 1.0).abs() < 1e-6);
         assert_eq!(one.0.tokens, three.0.tokens);
@@ -196,14 +209,10 @@ fn equal_models_and_epsilon_zero_are_next_token_prediction_bit_for_bit() {
     let gradient = |objective: Objective, reference: &str| {
         let mut settings = Settings { objective, ..Settings::default() };
         (settings.data.window, settings.data.batch_windows, settings.data.mask_documents) = (48, 3, false);
-        let learner = open("llama", "learner");
-        let moments = Moments::zero(learner.parameters.len());
-        let reference =
-            Reference::Online(Box::new(Online::new(open("llama", reference), 144, 48).expect("short")));
-        let mut trainer = Trainer::new(learner, moments, &settings.learning(), 144, 48).expect("a trainer");
-        let mut step = TextStep::new(reference, &settings);
-        step.differentiate(&mut trainer, &windows("llama")).expect("finite");
-        trainer.gradients().to_vec()
+        let (mut engine, step) =
+            engine(&settings, open("llama", "learner"), Some(open("llama", reference)), 144);
+        step.differentiate(&mut engine, &windows("llama")).expect("finite");
+        engine.flat_gradients().to_vec()
     };
     let ntp = gradient(Objective::Ntp, "reference");
     assert_eq!(ntp, gradient(remit(), "learner"));
@@ -231,15 +240,12 @@ mod distillation {
         let mut settings = Settings { objective: Objective::Distillation(rule), ..Settings::default() };
         (settings.data.window, settings.data.batch_windows) = (48, 3);
         (settings.data.micro_batch_windows, settings.data.mask_documents) = (micro_batch, false);
-        let moments = Moments::zero(learner.parameters.len());
-        let mut trainer = Trainer::new(learner, moments, &settings.learning(), 144, 48).expect("a trainer");
-        let teacher = Online::new(open(family, teacher), 144, 48).expect("short windows");
-        let mut step = TextStep::new(Reference::Online(Box::new(teacher)), &settings);
+        let (mut engine, step) = engine(&settings, learner, Some(open(family, teacher)), 144);
         let mut windows = windows(family);
         // A masked prediction counts nowhere.
         windows[1].mask[7] = false;
-        let (summary, _) = step.differentiate(&mut trainer, &windows).expect("finite");
-        (summary.weighted_loss, summary.ntp_loss, trainer.gradients().to_vec())
+        let (summary, _) = step.differentiate(&mut engine, &windows).expect("finite");
+        (summary.weighted_loss, summary.ntp_loss, engine.flat_gradients().to_vec())
     }
 
     fn check_close(what: &str, got: &[f32], want: &[f32]) {
@@ -254,15 +260,12 @@ mod distillation {
         assert!((loss / ntp - 1.0).abs() < 1e-12);
         let mut settings = Settings::default();
         (settings.data.window, settings.data.batch_windows, settings.data.mask_documents) = (48, 3, false);
-        let learner = open("llama", "learner");
-        let moments = Moments::zero(learner.parameters.len());
-        let mut trainer = Trainer::new(learner, moments, &settings.learning(), 144, 48).expect("a trainer");
+        let (mut engine, step) = engine(&settings, open("llama", "learner"), None, 144);
         let mut windows = windows("llama");
         windows[1].mask[7] = false;
-        let mut step = TextStep::new(Reference::None, &settings);
-        let (summary, _) = step.differentiate(&mut trainer, &windows).expect("finite");
+        let (summary, _) = step.differentiate(&mut engine, &windows).expect("finite");
         assert!((summary.ntp_loss / ntp - 1.0).abs() < 1e-6);
-        check_close("alpha 0", &got, trainer.gradients());
+        check_close("alpha 0", &got, engine.flat_gradients());
     }
 
     #[test]

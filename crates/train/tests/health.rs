@@ -1,14 +1,13 @@
 //! Rules of health through real runs: warned, stopped, resumed.
 
-use remit_model::Decoder;
+use remit_engine::{Cpu, Engine, Usage};
 use remit_optim::Schedule;
 use remit_train::health::{Action, Forgetting, Rule, WeightsSaturated};
 use remit_train::held_out::HeldOutPlan;
 use remit_train::metrics::{EvalRecord, HealthRecord, StepRecord, StepTiming, WeightRecord};
-use remit_train::settings::{Checkpoints, Moments as MomentsChoice, Settings};
+use remit_train::settings::{Checkpoints, Moments, Settings};
 use remit_train::{
-    Companions, Error, Frame, Health, Method, Moments, Observer, Progress, Start, Summary, Taken, Trainer,
-    read_summary, run,
+    Companions, Error, Frame, Health, Method, Observer, Progress, Start, Summary, Taken, read_summary, run,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,16 +21,11 @@ struct Clipping {
 impl Method for Clipping {
     type Error = Error;
 
-    fn trainer(&mut self, learner: Decoder, moments: Moments, _: Option<u64>) -> Result<Trainer, Error> {
-        Trainer::new(learner, moments, &Settings::default().learning(), 48, 48)
-    }
-
     fn step(
         &mut self,
-        _: &mut Trainer,
+        _: &mut dyn Engine,
         progress: &mut Progress,
         learning_rate: f64,
-        _: &mut dyn Observer,
     ) -> Result<Taken, Error> {
         let step = progress.step;
         if self.kill == Some(step) {
@@ -95,14 +89,16 @@ fn take_with(
         steps: 10,
         learning_rate: 1e-3,
         schedule: Schedule::default(),
-        start: Start::From(golden, MomentsChoice::Reset),
+        start: Start::From(golden, Moments::Reset),
+        learning: Settings::default().learning(),
+        usage: Usage { rows: 48, length: 48, ..Usage::default() },
         companions: Companions::default(),
         checkpoints: Checkpoints { ephemeral_every: 4, ..Checkpoints::default() },
         held_out: HeldOutPlan::default(),
         health: settings.health,
     };
     let mut watch = Watch::default();
-    let result = run::run(&frame, &mut Clipping { kill }, &mut watch);
+    let result = run::run(&frame, &mut Clipping { kill }, &mut Cpu::new(), &mut watch);
     (result, watch.0)
 }
 

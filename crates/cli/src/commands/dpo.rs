@@ -8,6 +8,7 @@ use crate::render::error::Failure;
 use crate::render::table::Table;
 use crate::render::{print, units};
 use clap::Args;
+use remit_engine::Engine;
 use remit_train::dpo::{Plan, Settings, run as train};
 use remit_train::metrics::{EvalRecord, HealthRecord, StepRecord, StepTiming};
 use remit_train::{Memory, Observer, Summary};
@@ -54,14 +55,14 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     if !shared.quiet {
         eprintln!("{}", reading(&plan));
     }
-    let summary = make(plan, shared.display())?;
+    let summary = make(plan, &mut *shared.engine()?, shared.display())?;
     shared.print(|| result(&summary), &summary)
 }
 
 /// Runs a plan with progress.
-pub(crate) fn make(plan: Plan, display: Display) -> Result<Summary, Failure> {
+pub(crate) fn make(plan: Plan, engine: &mut dyn Engine, display: Display) -> Result<Summary, Failure> {
     let mut watch = PairWatch { display, steps: Watch::new(display, "dpo", 0), bar: None, shown: 0 };
-    let summary = train(plan, &mut watch)?;
+    let summary = train(plan, engine, &mut watch)?;
     watch.steps.finish();
     Ok(summary)
 }

@@ -7,6 +7,7 @@ use crate::render::error::Failure;
 use crate::render::table::Table;
 use crate::render::{print, units};
 use clap::Args;
+use remit_engine::Engine;
 use remit_eval::dynamics::{Dynamics, Observer, Plan, Point, Settings, measure as measure_plan};
 use std::path::PathBuf;
 
@@ -65,7 +66,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     if shared.dry_run {
         return dry_run(&plan, &settings.toml, shared.json);
     }
-    let dynamics = measure(&plan, shared.display())?;
+    let dynamics = measure(&plan, &mut *shared.engine()?, shared.display())?;
     let text = || format!("{}{}\n", tables(&dynamics), plan.out.display());
     shared.print(text, &dynamics)
 }
@@ -88,9 +89,9 @@ fn named(stores: &[String]) -> Result<Option<toml::Value>, Failure> {
 }
 
 /// Measures with progress.
-pub(crate) fn measure(plan: &Plan, display: Display) -> Result<Dynamics, Failure> {
+pub(crate) fn measure(plan: &Plan, engine: &mut dyn Engine, display: Display) -> Result<Dynamics, Failure> {
     let mut watch = Watch { display, bar: None };
-    let dynamics = measure_plan(plan, &mut watch)?;
+    let dynamics = measure_plan(plan, engine, &mut watch)?;
     if let Some(bar) = watch.bar {
         bar.finish();
     }

@@ -7,6 +7,7 @@ use crate::render::error::Failure;
 use crate::render::table::Table;
 use crate::render::{print, units};
 use clap::Args;
+use remit_engine::Engine;
 use remit_eval::metrics::Mean;
 use remit_eval::{Evaluation, Observer, Plan, Results, Settings, Task, evaluate};
 use remit_train::locate_checkpoint;
@@ -76,14 +77,18 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     if shared.dry_run {
         return dry_run(&plan, &settings.toml, shared.json);
     }
-    let (evaluation, _) = measure(&plan, shared.display())?;
+    let (evaluation, _) = measure(&plan, &mut *shared.engine()?, shared.display())?;
     shared.print(|| describe(&evaluation), &evaluation.results)
 }
 
 /// Evaluates with progress; also returns how many tokens were read or generated.
-pub(crate) fn measure(plan: &Plan, display: Display) -> Result<(Evaluation, u64), Failure> {
+pub(crate) fn measure(
+    plan: &Plan,
+    engine: &mut dyn Engine,
+    display: Display,
+) -> Result<(Evaluation, u64), Failure> {
     let mut watch = Watch { display, progress: None, tokens: 0 };
-    let evaluation = evaluate(plan, &mut watch)?;
+    let evaluation = evaluate(plan, engine, &mut watch)?;
     if let Some(progress) = watch.progress {
         progress.finish();
     }

@@ -4,7 +4,7 @@ use super::weights::{open_tokenizer, token_text};
 use crate::render::error::Failure;
 use remit_batch::Window;
 use remit_corpus::{TokenStore, Tokenizer, Windows};
-use remit_model::Decoder;
+use remit_engine::{Engine, Usage};
 use remit_objective::Objective;
 use remit_report::{Excerpt, Excerpts, Run};
 use remit_train::{Weighed, locate_checkpoint, weigh_windows};
@@ -63,7 +63,7 @@ struct Found {
 }
 
 /// The excerpts of every arm that weighs tokens, in the order of their names. `directory` is where the run lies now.
-pub(super) fn of_run(run: &Run, directory: &Path) -> Result<Vec<Excerpts>, Failure> {
+pub(super) fn of_run(run: &Run, directory: &Path, engine: &mut dyn Engine) -> Result<Vec<Excerpts>, Failure> {
     let mut all = Vec::new();
     for (arm, node, settings) in run.first_midtrainings() {
         let settings: Midtraining = settings
@@ -71,13 +71,18 @@ pub(super) fn of_run(run: &Run, directory: &Path) -> Result<Vec<Excerpts>, Failu
             .try_into()
             .map_err(|error| Failure::new(format!("the settings of `{node}` cannot be read: {error}")))?;
         if matches!(settings.objective, Objective::Weighted(_) | Objective::Selection(_)) {
-            all.push(of_arm(arm, &settings, directory)?);
+            all.push(of_arm(arm, &settings, directory, engine)?);
         }
     }
     Ok(all)
 }
 
-fn of_arm(arm: &str, settings: &Midtraining, directory: &Path) -> Result<Excerpts, Failure> {
+fn of_arm(
+    arm: &str,
+    settings: &Midtraining,
+    directory: &Path,
+    engine: &mut dyn Engine,
+) -> Result<Excerpts, Failure> {
     let mut excerpts = Excerpts { arm: arm.to_owned(), most: Vec::new(), least: Vec::new(), skipped: None };
     let Some(reference) = &settings.reference.checkpoint else {
         excerpts.skipped = Some("Its weights have no reference.".to_owned());
@@ -105,9 +110,11 @@ fn of_arm(arm: &str, settings: &Midtraining, directory: &Path) -> Result<Excerpt
         excerpts.skipped = Some("Its text has no window.".to_owned());
         return Ok(excerpts);
     }
-    let (learner, reference) = (Decoder::frozen(&learner)?, Decoder::frozen(&reference)?);
+    let [learner, reference] =
+        [engine.open(&learner, &Usage::default())?, engine.open(&reference, &Usage::default())?];
     let masked = settings.data.mask_documents;
-    let (weighed, _) = weigh_windows(learner, reference, &settings.objective, &chosen, masked)?;
+    let (weighed, _) = weigh_windows(engine, learner, reference, &settings.objective, &chosen, masked)?;
+    engine.clear();
     let mut found = found(&windows, &chosen, &weighed);
     // Of equal weights and gaps the first stays in front: sorting is stable.
     found.sort_by(|a, b| b.weight.total_cmp(&a.weight).then(b.delta.total_cmp(&a.delta)));

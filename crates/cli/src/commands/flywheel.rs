@@ -11,6 +11,7 @@ use crate::render::{print, units};
 use crate::settings::{self, Resolved};
 use clap::Args;
 use remit_corpus::{Prepare, TrainTokenizer, train_tokenizer};
+use remit_engine::Engine;
 use remit_eval::Evaluation;
 use remit_eval::dynamics::Dynamics;
 use remit_flywheel::report::{Comparison, NodeReport};
@@ -63,7 +64,13 @@ pub(super) fn turn(file: settings::Recipe, arguments: Arguments, shared: &Shared
     }
     std::fs::create_dir_all(&graph.run)
         .map_err(|error| Failure::new(format!("cannot create `{}`: {error}", graph.run.display())))?;
-    let mut show = Show { display: shared.display(), quiet: shared.quiet, node: None, label: "" };
+    let mut show = Show {
+        engine: shared.engine()?,
+        display: shared.display(),
+        quiet: shared.quiet,
+        node: None,
+        label: "",
+    };
     let report = match remit_flywheel::run(&graph, &mut show) {
         Ok(report) => report,
         Err(failure) => {
@@ -74,7 +81,7 @@ pub(super) fn turn(file: settings::Recipe, arguments: Arguments, shared: &Shared
         }
     };
     atomic::write(&graph.run.join("recipe.toml"), toml.as_bytes())?;
-    let page = super::report::write(&graph.run, None, false)?[0].display().to_string();
+    let page = super::report::write(&graph.run, None, false, &mut *show.engine)?[0].display().to_string();
     let text = || show_results(&report) + &format!("{}\n{page}\n", graph.run.join("flywheel.json").display());
     shared.print(text, &report)
 }
@@ -171,6 +178,7 @@ fn section_of(argument: &str) -> &str {
 
 /// Runs stages with progress.
 struct Show {
+    engine: Box<dyn Engine>,
     display: Display,
     quiet: bool,
     /// What is at work, for the message of what stops it.
@@ -209,30 +217,30 @@ impl Runner for Show {
     }
 
     fn train(&mut self, plan: remit_train::Plan) -> Result<Summary, Failure> {
-        train(plan, self.display)
+        train(plan, &mut *self.engine, self.display)
     }
 
     fn score(&mut self, plan: &ScorePlan) -> Result<(), Failure> {
-        score::make(plan, Shard::WHOLE, self.display).map(|_| ())
+        score::make(plan, Shard::WHOLE, &mut *self.engine, self.display).map(|_| ())
     }
 
     fn dpo(&mut self, plan: remit_train::dpo::Plan) -> Result<Summary, Failure> {
-        dpo::make(plan, self.display)
+        dpo::make(plan, &mut *self.engine, self.display)
     }
 
     fn rl(&mut self, plan: remit_rl::Plan) -> Result<Summary, Failure> {
         let mut watch = Watch::new(self.display, "rl", 0);
-        let summary = remit_rl::run(plan, &mut watch)?;
+        let summary = remit_rl::run(plan, &mut *self.engine, &mut watch)?;
         watch.finish();
         Ok(summary)
     }
 
     fn eval(&mut self, plan: &remit_eval::Plan) -> Result<(Evaluation, u64), Failure> {
-        eval::measure(plan, self.display)
+        eval::measure(plan, &mut *self.engine, self.display)
     }
 
     fn dynamics(&mut self, plan: &remit_eval::dynamics::Plan) -> Result<Dynamics, Failure> {
-        dynamics::measure(plan, self.display)
+        dynamics::measure(plan, &mut *self.engine, self.display)
     }
 }
 

@@ -8,8 +8,8 @@ use crate::render::error::Failure;
 use crate::render::print;
 use clap::Args;
 use remit_corpus::Tokenizer;
-use remit_model::Decoder;
-use remit_model::generate::{Completion, Request, Sampling, Settings, Watch, generate};
+use remit_engine::Usage;
+use remit_model::generate::{Completion, Request, Sampling, Settings, Watch};
 use remit_train::locate_checkpoint;
 use std::path::PathBuf;
 
@@ -99,10 +99,11 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
             max_new_tokens,
         })
         .collect();
-    let mut decoder = Decoder::frozen(&path)?;
+    let mut engine = shared.engine()?;
+    let model = engine.open(&path, &Usage::default())?;
     let progress = Sequences::start(shared.display(), "generate", requests.len() as u64);
     let mut watch = Onlooker { tokenizer: tokenizer.as_ref(), stop: &stop, progress: &progress };
-    let completions = generate(&mut decoder, &requests, &settings, &mut watch)?;
+    let completions = engine.generate(model, &requests, &settings, &mut watch)?;
     progress.finish();
 
     let sequences = requests.iter().zip(&completions);

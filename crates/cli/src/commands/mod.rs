@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 crate::hints!(
     remit_corpus::Error,
     remit_corpus::generate::Error,
+    remit_engine::Error,
     remit_eval::Error,
     remit_eval::compare::Error,
     remit_eval::dynamics::Error,

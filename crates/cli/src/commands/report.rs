@@ -4,6 +4,7 @@ use super::{excerpts, flywheel};
 use crate::args::Shared;
 use crate::render::error::Failure;
 use clap::Args;
+use remit_engine::Engine;
 use remit_flywheel::{Graph, Report};
 use remit_report::{Now, Options, Run};
 use std::path::{Path, PathBuf};
@@ -40,15 +41,20 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
             &serde_json::json!({ "html": html, "markdown": markdown }),
         );
     }
-    let [html, markdown] = write(&run, now.as_ref(), no_times)?;
+    let [html, markdown] = write(&run, now.as_ref(), no_times, &mut *shared.engine()?)?;
     let value = serde_json::json!({ "html": html, "markdown": markdown });
     shared.print(|| format!("{}\n{}\n", html.display(), markdown.display()), &value)
 }
 
 /// Writes the report of a run directory; the paths of the page and of the Markdown.
-pub(super) fn write(run: &Path, now: Option<&Now>, no_times: bool) -> Result<[PathBuf; 2], Failure> {
+pub(super) fn write(
+    run: &Path,
+    now: Option<&Now>,
+    no_times: bool,
+    engine: &mut dyn Engine,
+) -> Result<[PathBuf; 2], Failure> {
     let read = Run::read(run, now)?;
-    let excerpts = excerpts::of_run(&read, run)?;
+    let excerpts = excerpts::of_run(&read, run, engine)?;
     let document = remit_report::report(&read, &Options { no_times, excerpts });
     Ok(remit_report::write(&document, run)?)
 }

@@ -45,7 +45,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
         return dry_run(&plan, &settings.toml, shared.json);
     }
     let mut watch = Watch::new(shared.display(), "rl", 0);
-    let summary = remit_rl::run(plan, &mut watch)?;
+    let summary = remit_rl::run(plan, &mut *shared.engine()?, &mut watch)?;
     watch.finish();
     let rewarded = |text: String| match summary.last.as_ref().and_then(|last| last.figures.get("reward")) {
         Some(reward) => format!("mean reward of the last step: {reward:.3}\n{text}"),

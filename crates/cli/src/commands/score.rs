@@ -6,6 +6,7 @@ use crate::progress::{Display, Windows};
 use crate::render::error::Failure;
 use crate::render::{print, units};
 use clap::Args;
+use remit_engine::Engine;
 use remit_store::scores::{Merge, Shard};
 use remit_train::{ScoreObserver, ScorePlan, ScoreSettings, score};
 use std::path::PathBuf;
@@ -52,7 +53,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     if shared.dry_run {
         return dry_run(&plan, &settings.toml, windows.end - windows.start);
     }
-    let merge = make(&plan, shard, shared.display())?;
+    let merge = make(&plan, shard, &mut *shared.engine()?, shared.display())?;
     let result = serde_json::json!({
         "scores": plan.settings.out, "windows": windows.end - windows.start, "complete": matches!(merge, Merge::Complete),
     });
@@ -88,9 +89,14 @@ fn dry_run(plan: &ScorePlan, settings: &str, windows: u64) -> Result<(), Failure
 }
 
 /// Scores with progress.
-pub(crate) fn make(plan: &ScorePlan, shard: Shard, display: Display) -> Result<Merge, Failure> {
+pub(crate) fn make(
+    plan: &ScorePlan,
+    shard: Shard,
+    engine: &mut dyn Engine,
+    display: Display,
+) -> Result<Merge, Failure> {
     let mut watch = Watch { display, length: plan.settings.window as u64, bar: None, shown: 0 };
-    let merge = score(plan, shard, &mut watch)?;
+    let merge = score(plan, shard, engine, &mut watch)?;
     if let Some(bar) = watch.bar {
         bar.finish();
     }

@@ -44,7 +44,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     if let (Material::Examples { packed, .. }, false) = (&plan.material, shared.quiet) {
         eprintln!("{}", packing(packed));
     }
-    let summary = train(plan, shared.display())?;
+    let summary = train(plan, &mut *shared.engine()?, shared.display())?;
     shared.print(|| describe(&summary), &summary)
 }
 

@@ -8,12 +8,12 @@ use crate::render::style::{Colours, Ink};
 use crate::render::table::Table;
 use crate::render::{print, units};
 use clap::Args;
-use remit_kernels::matmul::{Matrix, MatrixMut, Precision, Write, matmul};
+use remit_engine::Engine;
+pub(crate) use remit_engine::cpu::speed;
 use remit_train::health::Action;
 use remit_train::metrics::{EvalRecord, HealthRecord, StepRecord, StepTiming};
 use remit_train::{Material, Observer, Plan, Settings, Stage, Summary};
 use std::path::PathBuf;
-use std::time::Instant;
 
 /// Flags of the two verbs.
 #[derive(Debug, Args)]
@@ -50,15 +50,15 @@ pub fn run(arguments: Arguments, stage: Stage, shared: &Shared) -> Result<(), Fa
     if shared.dry_run {
         return dry_run(&plan, shared.json);
     }
-    let summary = train(plan, shared.display())?;
+    let summary = train(plan, &mut *shared.engine()?, shared.display())?;
     shared.print(|| describe(&summary), &summary)
 }
 
 /// Runs a plan with progress.
-pub(crate) fn train(plan: Plan, display: Display) -> Result<Summary, Failure> {
+pub(crate) fn train(plan: Plan, engine: &mut dyn Engine, display: Display) -> Result<Summary, Failure> {
     let predictions = plan.predictions() / plan.steps;
     let mut watch = Watch::new(display, plan.stage.name(), predictions);
-    let summary = remit_train::run(plan, &mut watch)?;
+    let summary = remit_train::run(plan, engine, &mut watch)?;
     watch.finish();
     Ok(summary)
 }
@@ -128,27 +128,6 @@ pub(super) fn dry_run(plan: &Plan, json: bool) -> Result<(), Failure> {
         .unwrap_or_default();
     let text = toml::to_string_pretty(&recipe).map_err(Failure::new)?;
     print(&format!("{text}\n{}\n{}\nlearning rate  {rate}\n", facts.to_plain(), sources.to_plain()))
-}
-
-/// Floating-point operations a second that matrix products reach on this machine, measured for a moment.
-pub(crate) fn speed(precision: Precision) -> f64 {
-    const SIZE: usize = 512;
-    let (a, b) = (vec![0.5; SIZE * SIZE], vec![0.25; SIZE * SIZE]);
-    let mut c = vec![0.0; SIZE * SIZE];
-    let mut best = 0f64;
-    let started = Instant::now();
-    while started.elapsed().as_millis() < 60 {
-        let moment = Instant::now();
-        matmul(
-            MatrixMut::new(&mut c, SIZE, SIZE),
-            Write::Replace,
-            Matrix::new(&a, SIZE, SIZE),
-            Matrix::new(&b, SIZE, SIZE),
-            precision,
-        );
-        best = best.max(2.0 * (SIZE * SIZE * SIZE) as f64 / moment.elapsed().as_secs_f64());
-    }
-    best
 }
 
 /// Shows a run's progress.

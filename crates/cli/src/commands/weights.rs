@@ -8,7 +8,8 @@ use crate::render::weights::{About, SequenceView, Summary, WeightsView};
 use crate::render::{print, units};
 use clap::Args;
 use remit_corpus::Tokenizer;
-use remit_model::{Architecture, Decoder};
+use remit_engine::Usage;
+use remit_model::Architecture;
 use remit_objective::{Objective, Weighting};
 use remit_store::atomic;
 use remit_train::{locate_checkpoint, weigh};
@@ -64,9 +65,10 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
             sequences.len()
         ));
     }
-    let (learner_model, reference_model) =
-        (Decoder::frozen(&learner_path)?, Decoder::frozen(&reference_path)?);
-    let (weighed, summary) = weigh(learner_model, reference_model, &objective, &sequences)?;
+    let mut engine = shared.engine()?;
+    let [learner_model, reference_model] =
+        [engine.open(&learner_path, &Usage::default())?, engine.open(&reference_path, &Usage::default())?];
+    let (weighed, summary) = weigh(&mut *engine, learner_model, reference_model, &objective, &sequences)?;
     let sequences = weighed.into_iter().map(|sequence| SequenceView {
         tokens: tokenizer
             .as_ref()

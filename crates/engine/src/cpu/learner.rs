@@ -33,18 +33,18 @@ pub(super) struct Learner {
 
 /// The optimiser's moments, laid out as the parameters.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Moments {
+pub(super) struct Moments {
     /// Updates that made them.
-    pub updates: u64,
+    pub(super) updates: u64,
     /// First moments.
-    pub first: Vec<f32>,
+    pub(super) first: Vec<f32>,
     /// Second moments.
-    pub second: Vec<f32>,
+    pub(super) second: Vec<f32>,
 }
 
 impl Moments {
     /// Fresh moments for a number of parameters.
-    pub fn zero(parameters: usize) -> Moments {
+    pub(super) fn zero(parameters: usize) -> Moments {
         Moments { updates: 0, first: vec![0.0; parameters], second: vec![0.0; parameters] }
     }
 }

@@ -4,10 +4,10 @@ mod learner;
 mod reader;
 
 use crate::{
-    Engine, Error, Learning, ModelId, Origin, Precision, Predictions, Refusal, Snapshot, Tensor, Usage,
+    Engine, Error, LEARNER, Learning, ModelId, Origin, Precision, Predictions, Refusal, Snapshot, Tensor,
+    Usage,
 };
-use learner::Learner;
-pub use learner::Moments;
+use learner::{Learner, Moments};
 use reader::Reader;
 use remit_batch::{Batch, Rule};
 use remit_kernels::matmul::{Matrix, MatrixMut, Write, matmul};
@@ -25,9 +25,6 @@ pub struct Cpu {
     learner: Option<Learner>,
 }
 
-/// The learner's id, while there is one.
-const LEARNER: ModelId = ModelId(0);
-
 impl Cpu {
     /// An engine without a model.
     pub fn new() -> Cpu {
@@ -43,19 +40,19 @@ impl Cpu {
         Ok(ModelId(self.readers.len() as u32))
     }
 
-    /// Takes a learner that is in memory already.
+    /// Takes a learner that is in memory already, with fresh moments.
     ///
     /// # Errors
     /// Windows longer than the model allows; a rule of decay that names no parameter.
     pub fn insert_learner(
         &mut self,
         learner: Decoder,
-        moments: Moments,
         learning: &Learning,
         usage: &Usage,
-    ) -> Result<ModelId, Error> {
+    ) -> Result<(), Error> {
+        let moments = Moments::zero(learner.parameters.len());
         self.learner = Some(Learner::new(learner, moments, learning, usage)?);
-        Ok(LEARNER)
+        Ok(())
     }
 
     /// The learner's parameters.
@@ -87,9 +84,10 @@ impl Engine for Cpu {
         self.insert(Decoder::frozen(checkpoint)?, usage)
     }
 
-    fn learn(&mut self, origin: &Origin, learning: &Learning, usage: &Usage) -> Result<ModelId, Error> {
+    fn learn(&mut self, origin: &Origin, learning: &Learning, usage: &Usage) -> Result<(), Error> {
         let (decoder, moments) = learner::begin(origin)?;
-        self.insert_learner(decoder, moments, learning, usage)
+        self.learner = Some(Learner::new(decoder, moments, learning, usage)?);
+        Ok(())
     }
 
     fn close(&mut self, model: ModelId) {
@@ -100,6 +98,10 @@ impl Engine for Cpu {
         while self.readers.last().is_some_and(Option::is_none) {
             self.readers.pop();
         }
+    }
+
+    fn clear(&mut self) {
+        *self = Cpu::new();
     }
 
     fn architecture(&self, model: ModelId) -> &Architecture {
@@ -125,15 +127,15 @@ impl Engine for Cpu {
 
     fn distances(
         &mut self,
-        learner: ModelId,
+        model: ModelId,
         reference: ModelId,
         batch: &Batch,
     ) -> Result<Vec<Distance>, Error> {
-        let places = [learner, reference].map(|model| model.0 as usize - 1);
-        let [learner, reference] =
+        let places = [model, reference].map(|model| model.0 as usize - 1);
+        let [model, reference] =
             self.readers.get_disjoint_mut(places).expect("two models that are only read");
-        let (Some(learner), Some(reference)) = (learner, reference) else { panic!("models that are open") };
-        learner.distances(reference, batch)
+        let (Some(model), Some(reference)) = (model, reference) else { panic!("models that are open") };
+        model.distances(reference, batch)
     }
 
     fn generate(

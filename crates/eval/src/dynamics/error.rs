@@ -18,6 +18,9 @@ pub enum Error {
     /// Of checkpoints.
     #[error(transparent)]
     Model(#[from] remit_model::Error),
+    /// Of the engine.
+    #[error(transparent)]
+    Engine(#[from] remit_engine::Error),
     /// A setting that makes no sense.
     #[error("`dynamics.{key}` {problem}")]
     Setting {
@@ -151,6 +154,7 @@ impl Error {
             Error::Store(error) => return error.hint(),
             Error::Corpus(error) => return error.hint(),
             Error::Model(error) => return error.hint(),
+            Error::Engine(error) => return error.hint(),
             Error::Setting { key: "eval.model" | "eval.out" | "eval.overwrite", .. } => {
                 "leave it out: the models are `runs`, and all results go to one file".to_owned()
             }

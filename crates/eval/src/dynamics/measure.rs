@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use remit_batch::{Batch, Window};
 use remit_corpus::Windows;
-use remit_kernels::head::Scratch;
-use remit_model::{Decoder, Error as ModelError, Frozen, Input, Keep, Storage, Workspace};
+use remit_engine::{Engine, Error as EngineError, ModelId, Usage};
 
 use super::{Distance, Dynamics, Error, FORMAT_VERSION, Means, Plan, Planned, Point, Score, read_dynamics};
 
@@ -31,7 +30,7 @@ impl Observer for () {}
 ///
 /// # Errors
 /// Files that cannot be read or written, [`Error::NotFinite`], those of the tasks.
-pub fn measure(plan: &Plan, observer: &mut dyn Observer) -> Result<Dynamics, Error> {
+pub fn measure(plan: &Plan, engine: &mut dyn Engine, observer: &mut dyn Observer) -> Result<Dynamics, Error> {
     let former = read_dynamics(&plan.out)?.map_or(Vec::new(), |former| former.points);
     let mut points: Vec<Option<Point>> =
         plan.points.iter().map(|planned| reuse(planned, former.iter())).collect();
@@ -50,16 +49,19 @@ pub fn measure(plan: &Plan, observer: &mut dyn Observer) -> Result<Dynamics, Err
                 point
             }
             None => {
-                let reference = match &mut reference {
+                let reference = match reference {
                     Some(reference) => reference,
-                    none => none.insert(Decoder::frozen(&plan.reference)?),
+                    None => *reference.insert(engine.open(&plan.reference, &Usage::default())?),
                 };
-                point(plan, planned, reference, observer)?
+                point(plan, planned, reference, engine, observer)?
             }
         };
         points[index] = Some(point);
         gather(plan, &points).write(&plan.out)?;
         observer.measured(points[index].as_ref().expect("it was made just now"));
+    }
+    if let Some(reference) = reference {
+        engine.close(reference);
     }
     let dynamics = gather(plan, &points);
     // Also where every point was there: the runs may have other names, or fewer points be wanted.
@@ -88,24 +90,26 @@ fn gather(plan: &Plan, points: &[Option<Point>]) -> Dynamics {
 fn point(
     plan: &Plan,
     planned: &Planned,
-    reference: &mut Frozen,
+    reference: ModelId,
+    engine: &mut dyn Engine,
     observer: &mut dyn Observer,
 ) -> Result<Point, Error> {
-    let mut learner = Decoder::frozen(&planned.checkpoint)?;
+    let learner = engine.open(&planned.checkpoint, &Usage::default())?;
     let mut stores = BTreeMap::new();
     for (name, (windows, count)) in &plan.stores {
         let mask_documents = plan.settings.mask_documents;
         let advance = &mut |windows, predictions| observer.read(windows, predictions);
-        let means = compare(&mut learner, reference, windows, *count, mask_documents, advance)?;
+        let means = compare(engine, [learner, reference], windows, *count, mask_documents, advance)?;
         let means = means.ok_or_else(|| Error::NotFinite {
             checkpoint: planned.checkpoint.clone(),
             store: name.clone(),
         })?;
         stores.insert(name.clone(), means);
     }
+    engine.close(learner);
     let mut tasks = BTreeMap::new();
     if let Some(eval) = &planned.eval {
-        let results = eval.ask(observer)?;
+        let results = eval.ask(engine, observer)?;
         for name in results.results.keys() {
             let scores = results.figures(name).into_iter().map(|figure| {
                 let score = Score { mean: figure.mean.mean, standard_error: figure.mean.standard_error };
@@ -133,42 +137,23 @@ fn point(
 ///
 /// # Panics
 /// When the vocabularies differ in size, or there are fewer windows.
-pub fn compare<L: Storage, R: Storage>(
-    learner: &mut Decoder<L>,
-    reference: &mut Decoder<R>,
+pub fn compare(
+    engine: &mut dyn Engine,
+    [learner, reference]: [ModelId; 2],
     windows: &Windows,
     count: u64,
     mask_documents: bool,
     advance: &mut dyn FnMut(u64, u64),
-) -> Result<Option<Means>, ModelError> {
+) -> Result<Option<Means>, EngineError> {
     let length = windows.length();
-    learner.allow_length(length)?;
-    reference.allow_length(length)?;
     let together = (ROWS / length).max(1) as u64;
-    let rows = together as usize * length;
-    let mut workspace = Workspace::new(learner.architecture(), rows, Keep::Nothing);
-    let mut reference_workspace = Workspace::new(reference.architecture(), rows, Keep::Nothing);
-    let (mut scratch, mut reference_scratch) = (Scratch::default(), Scratch::default());
     let (mut sum, mut predictions) = (Distance::default(), 0);
     for first in (0..count).step_by(together as usize) {
         let part: Vec<Window> =
             (first..count.min(first + together)).map(|index| windows.window(index)).collect();
         let batch = Batch::stack(&part, mask_documents);
-        let input = Input { ids: &batch.inputs, length: batch.length, starts: batch.starts.as_deref() };
-        let hidden = learner.forward(input, &mut workspace);
-        let reference_hidden = reference.forward(input, &mut reference_workspace);
-        let distances = learner.head().compare(
-            hidden,
-            learner.head_parameters(),
-            (&reference.head(), reference_hidden, reference.head_parameters()),
-            |row, learner, reference| {
-                batch.mask[row].then(|| Distance::of(learner, reference, batch.targets[row] as usize))
-            },
-            &mut scratch,
-            &mut reference_scratch,
-        );
         // One prediction after the other, whoever compared them.
-        distances.iter().flatten().for_each(|distance| sum.add(distance));
+        engine.distances(learner, reference, &batch)?.iter().for_each(|distance| sum.add(distance));
         let counted = batch.num_unmasked() as u64;
         predictions += counted;
         advance(part.len() as u64, counted);

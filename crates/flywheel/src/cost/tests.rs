@@ -148,7 +148,8 @@ fn training_counts_the_reference_beside_it_the_survey_and_what_is_made_again() {
     }
     let settings = home.settings("reference = '@reference'\ntokens = '@store'\nout = '@scores'\nwindow = 12");
     let plan = remit_train::ScorePlan::new(settings).expect("a plan");
-    remit_train::score(&plan, Shard { index: 0, count: 1 }, &mut Silent).expect("scores");
+    remit_train::score(&plan, Shard { index: 0, count: 1 }, &mut remit_engine::Cpu::new(), &mut Silent)
+        .expect("scores");
     let scored = format!("1;{batch}{reference}reference.scores = '@scores'\n");
     assert_eq!(home.training(&scored), [144, 72, 0]);
 }

@@ -158,29 +158,11 @@ impl<P> Decoder<P> {
 
     /// Makes rotations for windows of up to `length` positions, or says that the model does not allow them.
     pub fn allow_length(&mut self, length: usize) -> Result<(), Error> {
-        self.check_length(length)?;
+        self.architecture.check_length(length)?;
         if length > self.rope.positions() {
             self.rope = rope_table(&self.architecture, length);
         }
         Ok(())
-    }
-
-    /// Checks that the model allows windows of up to `length` positions.
-    pub fn check_length(&self, length: usize) -> Result<(), Error> {
-        let max_length = self.architecture.max_length;
-        if length > max_length {
-            return Err(Error::TooLong { length, max_length });
-        }
-        Ok(())
-    }
-
-    /// Checks ids that come from outside.
-    pub fn check_ids(&self, ids: &[u32]) -> Result<(), Error> {
-        let vocab_size = self.architecture.vocab_size;
-        match ids.iter().position(|&id| id as usize >= vocab_size) {
-            Some(position) => Err(Error::TokenId { id: ids[position], position, vocab_size }),
-            None => Ok(()),
-        }
     }
 
     fn check(&self, input: Input, workspace: &Workspace) -> usize {

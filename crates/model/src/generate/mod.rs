@@ -138,9 +138,13 @@ fn check<P>(decoder: &mut Decoder<P>, requests: &[Request]) -> Result<(), Error>
     for (index, request) in requests.iter().enumerate() {
         let Request { prompt, max_new_tokens, .. } = request;
         let length = prompt.len().saturating_add(*max_new_tokens);
-        let checked = if prompt.is_empty() { Err(Error::EmptyPrompt) } else { decoder.check_ids(prompt) };
+        let checked = if prompt.is_empty() {
+            Err(Error::EmptyPrompt)
+        } else {
+            decoder.architecture().check_ids(prompt)
+        };
         checked
-            .and_then(|()| decoder.check_length(length))
+            .and_then(|()| decoder.architecture().check_length(length))
             .map_err(|error| error.of_request(index, requests.len()))?;
         longest = longest.max(length);
     }

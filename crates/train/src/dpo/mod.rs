@@ -12,15 +12,15 @@ pub use settings::Settings;
 
 use crate::held_out::HeldOutPlan;
 use crate::metrics::StepRecord;
-use crate::plan::{check_tokenizer, check_window};
+use crate::plan::{check_tokenizer, check_window, keep};
 use crate::resume::Progress;
 use crate::run::{Method, Observer, Taken};
-use crate::trainer::{Moments, Refusal, Trainer};
 use crate::{Companions, Error, Frame, Memory, Start, Summary, locate_checkpoint, open_model};
 use reference::{Pass, ReferenceLogProbs};
 use remit_corpus::examples::{Encoder, Example, Pairs, Rows};
 use remit_corpus::{Shuffle, Tokenizer};
-use remit_model::{Architecture, Decoder, Workspace};
+use remit_engine::{Engine, Learning, Usage};
+use remit_model::{Architecture, Workspace};
 use remit_objective::PreferenceSummary;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -113,7 +113,7 @@ impl Plan {
             parameters,
             gradients: parameters,
             moments: 2 * parameters,
-            activations: Workspace::bytes(architecture, rows, self.settings.learning().keep())
+            activations: Workspace::bytes(architecture, rows, keep(self.settings.recompute))
                 + (rows * architecture.width) as u64 * float,
             // Those of a pair are kept together while they take less than half a gigabyte.
             logits: logits.clamp(16 << 20, 512 << 20),
@@ -153,7 +153,7 @@ fn check_tokens(pairs: &[[Example; 2]], model: &Path, architecture: &Architectur
 ///
 /// # Errors
 /// Whatever stops a run: see [`Error`].
-pub fn run(plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
+pub fn run(plan: Plan, engine: &mut dyn Engine, observer: &mut dyn Observer) -> Result<Summary, Error> {
     let rows = plan.rows();
     let key = reference::key(&plan.reference, &plan.pairs.pairs, plan.settings.precision)?;
     let Plan { settings, start, reference, pairs, steps, encoder, held_out, .. } = plan;
@@ -165,6 +165,8 @@ pub fn run(plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
         learning_rate: settings.optimizer.learning_rate,
         schedule: settings.schedule.clone(),
         start: Start::From(start.clone(), settings.moments),
+        learning: Learning { end_tokens: encoder.stop_tokens()?, ..settings.learning() },
+        usage: Usage { rows, length: settings.window, temperature: 1.0, precision: settings.precision },
         companions: Companions {
             tokenizer: Some(start),
             chat_template: encoder.chat_template().map(|template| template.source().to_owned()),
@@ -180,15 +182,13 @@ pub fn run(plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
             pad: encoder.pad(),
         },
         order: Shuffle::new(pairs.pairs.len() as u64, settings.seed, "pairs"),
-        stop_tokens: encoder.stop_tokens()?,
         pairs: pairs.pairs,
-        rows,
         checkpoint: reference,
         key,
         reference: None,
         settings,
     };
-    crate::run::run(&frame, &mut method, observer)
+    crate::run::run(&frame, &mut method, engine, observer)
 }
 
 /// Steps over pairs.
@@ -197,9 +197,6 @@ struct Preference {
     step: PreferenceStep,
     pairs: Vec<[Example; 2]>,
     order: Shuffle,
-    /// Predictions of the largest forward pass.
-    rows: usize,
-    stop_tokens: Vec<u32>,
     /// Of the reference.
     checkpoint: PathBuf,
     /// Of the reference's log-probabilities of these pairs.
@@ -211,31 +208,26 @@ struct Preference {
 impl Method for Preference {
     type Error = Error;
 
-    fn prepare(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
+    fn prepare(&mut self, engine: &mut dyn Engine, observer: &mut dyn Observer) -> Result<(), Error> {
         let Settings { precision, .. } = self.settings;
         let pass = Pass { checkpoint: &self.checkpoint, precision, pad: self.step.pad };
-        let log_probs =
-            ReferenceLogProbs::obtain(&self.settings.cache(), &self.key, &self.pairs, &pass, observer)?;
+        let log_probs = ReferenceLogProbs::obtain(
+            &self.settings.cache(),
+            &self.key,
+            &self.pairs,
+            &pass,
+            engine,
+            observer,
+        )?;
         self.reference = Some(log_probs);
         Ok(())
     }
 
-    fn trainer(
-        &mut self,
-        mut learner: Decoder,
-        moments: Moments,
-        _resumed: Option<u64>,
-    ) -> Result<Trainer, Error> {
-        learner.add_end_tokens(&self.stop_tokens);
-        Trainer::new(learner, moments, &self.settings.learning(), self.rows, self.settings.window)
-    }
-
     fn step(
         &mut self,
-        trainer: &mut Trainer,
+        engine: &mut dyn Engine,
         progress: &mut Progress,
         learning_rate: f64,
-        _observer: &mut dyn Observer,
     ) -> Result<Taken, Error> {
         let batch = self.settings.batch_pairs as u64;
         let reference = self.reference.as_ref().expect("`prepare` comes first");
@@ -248,12 +240,12 @@ impl Method for Preference {
             })
             .collect();
         let step = progress.step;
-        let outcome = self.step.take(trainer, &pairs, learning_rate).map_err(|refusal| match refusal {
-            Refusal::Loss(index) => {
-                Error::StepNotFinite { step, what: format!("loss of pair {}", index + 1) }
-            }
-            Refusal::Gradient => Error::StepNotFinite { step, what: "gradient".into() },
-            Refusal::Other(error) => error,
+        let not_finite = |what| Error::StepNotFinite { step, what };
+        let outcome = self.step.take(engine, &pairs, learning_rate).map_err(|refusal| {
+            refusal.into_error(
+                |index| not_finite(format!("loss of pair {}", index + 1)),
+                || not_finite("gradient".into()),
+            )
         })?;
         let sides = || pairs.iter().flat_map(|pair| pair.sides);
         progress.windows += batch;

@@ -7,12 +7,11 @@
 //! that equal hashes mean equal bits.
 
 use crate::Error;
-use crate::reference::Online;
 use crate::run::Observer;
 use remit_batch::Batch;
 use remit_corpus::examples::Example;
-use remit_kernels::Precision;
-use remit_model::{Architecture, Decoder, Frozen, Keep, Workspace};
+use remit_engine::{Engine, Precision, Predictions, Usage};
+use remit_model::{Architecture, Frozen, Keep, Workspace};
 use remit_store::Lock;
 use remit_store::hash::{hash_bytes, hash_checkpoint};
 use remit_store::tensors::{FileDtype, TensorFile, TensorOut, write_tensors};
@@ -53,6 +52,7 @@ impl ReferenceLogProbs {
         key: &str,
         pairs: &[[Example; 2]],
         pass: &Pass<'_>,
+        engine: &mut dyn Engine,
         observer: &mut dyn Observer,
     ) -> Result<ReferenceLogProbs, Error> {
         let directory = cache.join(key);
@@ -71,7 +71,7 @@ impl ReferenceLogProbs {
             observer.message(&format!("reference log-probabilities: read from `{}`", path.display()));
             return Ok(ReferenceLogProbs { values: read(&path, ends.last().copied().unwrap_or(0))?, ends });
         }
-        let values = pass.run(pairs, &ends, observer)?;
+        let values = pass.run(pairs, &ends, engine, observer)?;
         let tensor = TensorOut { name: NAME, shape: &[values.len()], data: &values };
         write_tensors(&directory, NAME, &[tensor], FileDtype::F32, None)?;
         Ok(ReferenceLogProbs { values, ends })
@@ -121,11 +121,16 @@ impl Pass<'_> {
         &self,
         pairs: &[[Example; 2]],
         ends: &[usize],
+        engine: &mut dyn Engine,
         observer: &mut dyn Observer,
     ) -> Result<Vec<f32>, Error> {
-        let mut model = Decoder::frozen(self.checkpoint)?;
-        model.precision = self.precision;
-        let mut reference = Online::new(model, rows(pairs), longest(pairs))?;
+        let usage = Usage {
+            rows: rows(pairs),
+            length: longest(pairs),
+            precision: self.precision,
+            ..Usage::default()
+        };
+        let reference = engine.open(self.checkpoint, &usage)?;
         let mut values = vec![0.0; ends.last().copied().unwrap_or(0)];
         let total = ends.len() as u64;
         let mut done = 0;
@@ -137,7 +142,7 @@ impl Pass<'_> {
                 .map(|&index| sequence(pairs, index).window(index as u64, length, self.pad))
                 .collect();
             let batch = Batch::stack(&windows, false);
-            let log_probs = reference.log_probs(&batch);
+            let log_probs = engine.log_probs(reference, &batch, Predictions::All)?;
             let rows = log_probs.chunks(length).zip(batch.mask.chunks(length));
             for (&index, (log_probs, mask)) in group.iter().zip(rows) {
                 let counting = log_probs.iter().zip(mask).filter(|(_, counts)| **counts);
@@ -151,6 +156,7 @@ impl Pass<'_> {
             done += group.len() as u64;
             observer.reference(done, total, batch.num_predictions() as u64);
         }
+        engine.close(reference);
         Ok(values)
     }
 }

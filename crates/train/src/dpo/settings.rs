@@ -1,9 +1,9 @@
 //! Settings of preference optimisation, as a recipe's `[dpo]` table writes them.
 
-use crate::settings::{Checkpoints, HeldOut, Learning, Moments};
+use crate::settings::{Checkpoints, HeldOut, Moments};
 use crate::{Error, Health};
 use remit_corpus::examples::Examples;
-use remit_kernels::Precision;
+use remit_engine::{Learning, Precision};
 use remit_objective::Dpo;
 use remit_optim::schedule::Kind;
 use remit_optim::{AdamW, Schedule, WeightDecayRule};
@@ -103,10 +103,15 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// What concerns the trainer.
-    pub fn learning(&self) -> Learning<'_> {
-        let Settings { optimizer, decay, clip_norm, precision, recompute, .. } = self;
-        Learning { optimizer, decay, clip_norm: *clip_norm, precision: *precision, recompute: *recompute }
+    /// How a gradient is made and becomes an update.
+    pub fn learning(&self) -> Learning {
+        Learning {
+            optimizer: self.optimizer.clone(),
+            decay: self.decay.clone(),
+            clip_norm: self.clip_norm,
+            recompute: self.recompute,
+            end_tokens: Vec::new(),
+        }
     }
 
     /// Pairs a forward pass, which are never more than those of a step.

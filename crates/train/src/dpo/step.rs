@@ -1,9 +1,10 @@
 //! The step over pairs: chosen and rejected through the learner, the preference loss, the gradient.
 
-use crate::trainer::{Refusal, Trainer};
+use crate::Refusal;
 use remit_batch::Batch;
 use remit_batch::Rule;
 use remit_corpus::examples::Example;
+use remit_engine::Engine;
 use remit_objective::dpo::PreferenceStatistics;
 use remit_objective::{Dpo, PreferenceSummary, Preferences};
 
@@ -45,25 +46,29 @@ impl PreferenceStep {
     /// A loss, named by its pair's index, or a gradient that is not finite; parameters and moments are as they were.
     pub fn take(
         &self,
-        trainer: &mut Trainer,
+        engine: &mut dyn Engine,
         pairs: &[Pair],
         learning_rate: f64,
     ) -> Result<Outcome, Refusal> {
-        let summary = self.differentiate(trainer, pairs)?;
-        let gradient_norm = trainer.update(learning_rate)?;
+        let summary = self.differentiate(engine, pairs)?;
+        let gradient_norm = engine.update(learning_rate)?;
         Ok(Outcome { summary, gradient_norm })
     }
 
-    /// Leaves the gradient of the loss over `pairs` in `trainer`; returns the figures.
+    /// Leaves the gradient of the loss over `pairs` in the engine; returns the figures.
     ///
     /// # Errors
     /// As [`take`](Self::take).
     ///
     /// # Panics
     /// When a pair has another number of log-probabilities than of predictions that count.
-    pub fn differentiate(&self, trainer: &mut Trainer, pairs: &[Pair]) -> Result<PreferenceSummary, Refusal> {
+    pub fn differentiate(
+        &self,
+        engine: &mut dyn Engine,
+        pairs: &[Pair],
+    ) -> Result<PreferenceSummary, Refusal> {
         let mut statistics = PreferenceStatistics::default();
-        trainer.begin();
+        engine.begin();
         for part in pairs.chunks(self.micro_batch) {
             let batch = self.stack(part);
             let reference = reference(part, &batch);
@@ -75,7 +80,7 @@ impl PreferenceStep {
                 statistics: &mut statistics,
             };
             // Two rows together, so that whatever the head cuts the micro-batch into has whole pairs.
-            trainer.accumulate(&batch, 2 * batch.length, &mut rule)?;
+            engine.accumulate(&batch, 2 * batch.length, &mut rule)?;
         }
         Ok(statistics.summary())
     }
