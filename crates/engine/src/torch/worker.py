@@ -1,0 +1,1 @@
+"""The PyTorch worker: to come."""
