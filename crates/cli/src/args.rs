@@ -140,7 +140,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     shared.overrides = overrides;
     exit_code_of(shared.json, || {
         shared.start_threads()?;
-        verb.run(&shared)
+        let shows_engine = shared.dry_run && !shared.json && verb.runs_models();
+        verb.run(&shared)?;
+        if shows_engine { shared.show_engine() } else { Ok(()) }
     })
 }
 
@@ -155,6 +157,23 @@ fn misunderstood(error: &clap::Error) -> Failure {
 }
 
 impl Verb {
+    /// Whether a dry run shows the engine at its end. A flywheel shows it among its tables.
+    fn runs_models(&self) -> bool {
+        matches!(
+            self,
+            Verb::Pretrain(_)
+                | Verb::Score(_)
+                | Verb::Midtrain(_)
+                | Verb::Sft(_)
+                | Verb::Dpo(_)
+                | Verb::Rl(_)
+                | Verb::Weights(_)
+                | Verb::Eval(_)
+                | Verb::Dynamics(_)
+                | Verb::Generate(_)
+        )
+    }
+
     fn run(self, shared: &Shared) -> Result<(), Failure> {
         match self {
             Verb::Quickstart(arguments) => commands::quickstart::run(arguments, shared),
@@ -209,6 +228,16 @@ impl Shared {
     /// Where models run.
     pub fn engine(&self) -> Result<Box<dyn Engine>, Failure> {
         Ok(remit_engine::start(&self.engine_settings()?.value, crate::render::error::warn)?)
+    }
+
+    /// The table of the engine, unless it is the one that everyone has.
+    fn show_engine(&self) -> Result<(), Failure> {
+        let settings = self.engine_settings()?;
+        if settings.value.is_default() {
+            Ok(())
+        } else {
+            crate::render::print(&format!("\n{}", settings.toml))
+        }
     }
 
     /// The settings of where models run: `[engine]` of the recipe, `--engine`, and overrides that begin with `engine`.

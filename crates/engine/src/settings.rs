@@ -59,6 +59,25 @@ pub enum Attention {
     Sdpa,
 }
 
+impl Settings {
+    /// Whether models run as they do where nothing is said of an engine.
+    pub fn is_default(&self) -> bool {
+        *self == Settings::default()
+    }
+
+    /// What the results of models are known by, beside all else that they depend on: nothing with the engine of this
+    /// process, and otherwise which engine it is and what it computes with. Known without starting it.
+    pub fn identity(&self) -> Option<String> {
+        match self {
+            Settings::Cpu => None,
+            Settings::Torch(TorchSettings { dtype: Some(dtype), .. }) => {
+                Some(format!("torch {}", dtype.name()))
+            }
+            Settings::Torch(_) => Some("torch".into()),
+        }
+    }
+}
+
 impl Default for TorchSettings {
     fn default() -> TorchSettings {
         TorchSettings {
@@ -121,4 +140,18 @@ pub fn start(settings: &Settings, warn: fn(&str)) -> Result<Box<dyn Engine>, Err
         Settings::Cpu => Box::new(Cpu::new()),
         Settings::Torch(settings) => Box::new(Torch::start(settings, warn)?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_another_engine_is_part_of_an_identity() {
+        let torch = |dtype| Settings::Torch(TorchSettings { dtype, ..Default::default() }).identity();
+        assert_eq!(Settings::default().identity(), None);
+        assert_eq!(torch(None).as_deref(), Some("torch"));
+        assert_eq!(torch(Some(Dtype::Bf16)).as_deref(), Some("torch bf16"));
+        assert_eq!(torch(Some(Dtype::F32)).as_deref(), Some("torch f32"));
+    }
 }

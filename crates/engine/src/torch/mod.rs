@@ -267,6 +267,14 @@ impl Engine for Torch {
         Ok(())
     }
 
+    fn about(&self) -> Option<String> {
+        let Hello { torch, transformers, device, .. } = &self.hello;
+        let index = device.strip_prefix("cuda:").and_then(|index| index.parse::<usize>().ok());
+        let name = index.and_then(|index| self.hello.devices.get(index));
+        let name = name.map_or(String::new(), |device| format!(" ({})", device.name));
+        Some(format!("torch {torch}, transformers {transformers}, {} on {device}{name}", self.dtype.name()))
+    }
+
     fn close(&mut self, model: ModelId) {
         self.models.remove(&model).expect("a model that is open");
         self.tell("close", json!({"model": model.0}));
