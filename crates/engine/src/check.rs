@@ -170,7 +170,7 @@ fn compare(
     for &family in families {
         progress(family);
         let files = tempfile::tempdir()
-            .map_err(|cause| remit_store::Error::io("create a directory in", &std::env::temp_dir(), cause))?;
+            .map_err(|cause| remit_store::Error::io("create a directory in", std::env::temp_dir(), cause))?;
         let mut figures = Figures([0.0; Figure::ALL.len()]);
         let mut pair = Pair { engines: [engine, &mut Cpu::new()], figures: &mut figures };
         pair.family(family, files.path())?;
@@ -476,7 +476,7 @@ fn batches() -> [Batch; 2] {
         let tokens = (0..=LENGTH).map(|t| token(100 * index + t)).collect();
         let ends = [5, 6, 20 + index, LENGTH];
         let documents = (0..LENGTH).map(|t| ends.iter().filter(|&&end| end <= t).count() as u32).collect();
-        let mask = (0..LENGTH).map(|t| (t + index) % 4 != 0).collect();
+        let mask = (0..LENGTH).map(|t| !(t + index).is_multiple_of(4)).collect();
         Window { index: index as u64, tokens, mask, documents }
     };
     let windows: Vec<Window> = (0..5).map(window).collect();

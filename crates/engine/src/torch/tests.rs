@@ -329,7 +329,8 @@ fn a_gradient_that_is_not_finite_is_refused() {
 #[test]
 fn answers_of_the_wrong_shape_or_type_end_the_worker() {
     let lse = || f32s("lse", &[0.0; 6]);
-    let cases: [(&str, fn() -> Vec<Array>); 4] = [
+    type Arrays = fn() -> Vec<Array>;
+    let cases: [(&str, Arrays); 4] = [
         ("array `log_probs` has shape [5], not [6]", || vec![f32s("log_probs", &[0.0; 5])]),
         ("array `log_probs` has another element type", || vec![u32s("log_probs", &[0; 6])]),
         ("there is no array `log_probs`", || vec![f32s("lse", &[0.0; 6])]),
