@@ -8,8 +8,8 @@ use crate::commands;
 use crate::progress::Display;
 use crate::render::error::{Failure, exit_code_of};
 use crate::settings::{self, Resolved};
-use clap::{Args, Parser, Subcommand};
-use remit_engine::{Cpu, Engine};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use remit_engine::Engine;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::ffi::OsString;
@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The tables a recipe may have, in the order of the pipeline.
-pub const SECTIONS: [&str; 12] = [
+pub const SECTIONS: [&str; 13] = [
+    "engine",
     "flywheel",
     "tokenizer",
     "prepare",
@@ -63,9 +64,21 @@ pub struct Shared {
     /// Threads; all cores by default. Never changes a result
     #[arg(long, global = true, value_name = "N")]
     pub threads: Option<usize>,
+    /// Where models run; the recipe's `[engine]` by default, or else this process
+    #[arg(long, global = true, value_name = "KIND")]
+    pub engine: Option<EngineKind>,
     /// Dotted overrides, taken out of the command line before clap reads it.
     #[arg(skip)]
     pub overrides: Vec<String>,
+}
+
+/// Where models run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EngineKind {
+    /// This process
+    Cpu,
+    /// PyTorch in a worker process
+    Torch,
 }
 
 #[derive(Debug, Subcommand)]
@@ -104,6 +117,8 @@ enum Verb {
     Compare(commands::compare::Arguments),
     /// Every checkpoint of a run beside a frozen reference: gap, divergences, agreement, entropy
     Dynamics(commands::dynamics::Arguments),
+    /// What an engine finds on this machine, and whether it computes what this process does
+    Engine(commands::engine::Arguments),
     /// Continue a prompt
     Generate(commands::generate::Arguments),
 }
@@ -125,7 +140,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     shared.overrides = overrides;
     exit_code_of(shared.json, || {
         shared.start_threads()?;
-        verb.run(&shared)
+        let shows_engine = shared.dry_run && !shared.json && verb.runs_models();
+        verb.run(&shared)?;
+        if shows_engine { shared.show_engine() } else { Ok(()) }
     })
 }
 
@@ -140,6 +157,23 @@ fn misunderstood(error: &clap::Error) -> Failure {
 }
 
 impl Verb {
+    /// Whether a dry run shows the engine at its end. A flywheel shows it among its tables.
+    fn runs_models(&self) -> bool {
+        matches!(
+            self,
+            Verb::Pretrain(_)
+                | Verb::Score(_)
+                | Verb::Midtrain(_)
+                | Verb::Sft(_)
+                | Verb::Dpo(_)
+                | Verb::Rl(_)
+                | Verb::Weights(_)
+                | Verb::Eval(_)
+                | Verb::Dynamics(_)
+                | Verb::Generate(_)
+        )
+    }
+
     fn run(self, shared: &Shared) -> Result<(), Failure> {
         match self {
             Verb::Quickstart(arguments) => commands::quickstart::run(arguments, shared),
@@ -163,6 +197,7 @@ impl Verb {
             Verb::Eval(arguments) => commands::eval::run(arguments, shared),
             Verb::Compare(arguments) => commands::compare::run(arguments, shared),
             Verb::Dynamics(arguments) => commands::dynamics::run(arguments, shared),
+            Verb::Engine(arguments) => commands::engine::run(arguments, shared),
             Verb::Generate(arguments) => commands::generate::run(arguments, shared),
         }
     }
@@ -192,7 +227,37 @@ impl Shared {
 
     /// Where models run.
     pub fn engine(&self) -> Result<Box<dyn Engine>, Failure> {
-        Ok(Box::new(Cpu::new()))
+        Ok(remit_engine::start(&self.engine_settings()?.value, crate::render::error::warn)?)
+    }
+
+    /// The table of the engine, unless it is the one that everyone has.
+    fn show_engine(&self) -> Result<(), Failure> {
+        let settings = self.engine_settings()?;
+        if settings.value.is_default() {
+            Ok(())
+        } else {
+            crate::render::print(&format!("\n{}", settings.toml))
+        }
+    }
+
+    /// The settings of where models run: `[engine]` of the recipe, `--engine`, and overrides that begin with `engine`.
+    pub fn engine_settings(&self) -> Result<Resolved<remit_engine::Settings>, Failure> {
+        let recipe = match self.config.as_deref() {
+            Some(path) => settings::Recipe::read(path, &SECTIONS)?,
+            None => settings::Recipe::empty(&SECTIONS),
+        };
+        let kind = match self.engine {
+            Some(EngineKind::Cpu) => Some("cpu"),
+            Some(EngineKind::Torch) => Some("torch"),
+            // Most recipes have no such table, and that is fine.
+            None if !recipe.has("engine") => Some("cpu"),
+            None => None,
+        };
+        let recipe = if recipe.has("engine") { recipe } else { settings::Recipe::empty(&SECTIONS) };
+        let flags = Flags::default().value("engine.kind", kind).0;
+        let ours = self.overrides.iter().filter(|argument| is_of_engine(argument)).cloned();
+        let overrides: Vec<String> = flags.into_iter().chain(ours).collect();
+        Ok(Shared::with_warnings(recipe.resolve("engine", &overrides)?))
     }
 
     /// The settings of a stage: recipe, then `flags`, then overrides. Warnings are shown.
@@ -202,7 +267,8 @@ impl Shared {
         flags: Flags,
     ) -> Result<Resolved<T>, Failure> {
         // Flags come first so that a dotted override, which says exactly what it means, has the last word.
-        let overrides: Vec<String> = flags.0.into_iter().chain(self.overrides.iter().cloned()).collect();
+        let others = self.overrides.iter().filter(|argument| !is_of_engine(argument)).cloned();
+        let overrides: Vec<String> = flags.0.into_iter().chain(others).collect();
         let resolved = settings::resolve(self.config.as_deref(), section, &SECTIONS, &overrides)?;
         Ok(Shared::with_warnings(resolved))
     }
@@ -214,6 +280,11 @@ impl Shared {
         }
         resolved
     }
+}
+
+/// Whether an override is about where models run, whatever the stage.
+pub fn is_of_engine(argument: &str) -> bool {
+    argument.split(['.', '=']).next() == Some("engine")
 }
 
 /// Flags of a verb, as overrides of its table.

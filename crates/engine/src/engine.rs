@@ -125,6 +125,12 @@ pub trait Engine: std::fmt::Debug {
     /// As [`Engine::open`]; moments that do not fit; a rule of decay that names no parameter.
     fn learn(&mut self, origin: &Origin, learning: &Learning, usage: &Usage) -> Result<(), Error>;
 
+    /// What it is, in words for the record of a run; nothing where that makes no difference to a result, as in the
+    /// engine of this process.
+    fn about(&self) -> Option<String> {
+        None
+    }
+
     /// Forgets a model.
     fn close(&mut self, model: ModelId);
 

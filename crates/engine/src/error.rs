@@ -12,6 +12,25 @@ pub enum Error {
     /// Of the optimiser's settings.
     #[error(transparent)]
     Optim(#[from] remit_optim::Error),
+    /// Of the PyTorch worker.
+    #[error(transparent)]
+    Torch(#[from] crate::torch::Error),
+    /// A number of the settings outside its range.
+    #[error("`engine.{key}` = {value} is out of range: {expected}")]
+    Setting {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        value: f64,
+        /// What is allowed.
+        expected: &'static str,
+    },
+    /// A comparison of engines that came to no figure.
+    #[error("while engines were compared {problem}")]
+    Check {
+        /// What happened.
+        problem: &'static str,
+    },
     /// State beside a checkpoint that does not fit the model.
     #[error("`{}` is not what a run leaves there: {problem}", .path.display())]
     State {
@@ -29,6 +48,8 @@ impl Error {
             Error::Model(error) => error.hint(),
             Error::Store(error) => error.hint(),
             Error::Optim(error) => error.hint(),
+            Error::Torch(error) => error.hint(),
+            Error::Setting { .. } | Error::Check { .. } => None,
             Error::State { .. } => Some("start from another checkpoint".into()),
         }
     }

@@ -64,6 +64,32 @@ pub(crate) fn load_parameters(checkpoint: &Path, layout: &Layout, values: &mut [
     read(&TensorDirectory::open_stem(&directory(checkpoint), PARAMETERS)?, "", layout, values)
 }
 
+/// The files of state that another process reads.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    /// The exact parameters, where a checkpoint has them beside rounded ones.
+    pub parameters: Option<PathBuf>,
+    /// The moments, where they are wanted.
+    pub moments: Option<PathBuf>,
+}
+
+impl Files {
+    /// Finds and checks them; reads none.
+    pub fn find(checkpoint: &Path, layout: &Layout, moments: bool) -> Result<Files, Error> {
+        let open = |stem| TensorDirectory::open_stem(&directory(checkpoint), stem);
+        let parameters = Some(file(checkpoint, PARAMETERS)).filter(|path| path.is_file());
+        if parameters.is_some() {
+            check(&open(PARAMETERS)?, "", layout)?;
+        }
+        if moments {
+            let files = open(OPTIMIZER)?;
+            check(&files, FIRST, layout)?;
+            check(&files, SECOND, layout)?;
+        }
+        Ok(Files { parameters, moments: moments.then(|| file(checkpoint, OPTIMIZER)) })
+    }
+}
+
 fn write(checkpoint: &Path, stem: &str, layout: &Layout, parts: &[(&str, &[f32])]) -> Result<(), Error> {
     let named = parts.iter().flat_map(|(prefix, values)| {
         let entries = layout.entries().iter();
@@ -76,6 +102,15 @@ fn write(checkpoint: &Path, stem: &str, layout: &Layout, parts: &[(&str, &[f32])
 }
 
 fn read(files: &TensorDirectory, prefix: &str, layout: &Layout, values: &mut [f32]) -> Result<(), Error> {
+    check(files, prefix, layout)?;
+    for entry in layout.entries() {
+        files.read_f32(&format!("{prefix}{}", entry.name), &mut values[entry.range.clone()])?;
+    }
+    Ok(())
+}
+
+/// Whether there is a tensor of the right shape for every parameter.
+fn check(files: &TensorDirectory, prefix: &str, layout: &Layout) -> Result<(), Error> {
     for entry in layout.entries() {
         let name = format!("{prefix}{}", entry.name);
         let found = files.info(&name)?.shape;
@@ -83,7 +118,6 @@ fn read(files: &TensorDirectory, prefix: &str, layout: &Layout, values: &mut [f3
             let problem = format!("tensor `{name}` has shape {found:?}, the model has {:?}", entry.shape);
             return Err(Error::State { path: files.path().to_owned(), problem });
         }
-        files.read_f32(&name, &mut values[entry.range.clone()])?;
     }
     Ok(())
 }

@@ -47,6 +47,11 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Whether its result depends on where models run.
+    fn runs_models(self) -> bool {
+        !matches!(self, Stage::Data | Stage::Tokenizer | Stage::Prepare)
+    }
+
     /// The name in directories and tables.
     pub fn name(self) -> &'static str {
         match self {
@@ -303,7 +308,12 @@ impl Builder<'_> {
             Input::Node(index, part) => format!("{}{part}", self.nodes[*index].id),
             Input::Content(hash) => hash.clone(),
         };
-        let by_role = inputs.iter().map(|(role, input)| (role.clone(), of(input))).collect();
+        let mut by_role: BTreeMap<String, String> =
+            inputs.iter().map(|(role, input)| (role.clone(), of(input))).collect();
+        if stage.runs_models() {
+            let engine = self.recipe.engine.iter();
+            by_role.extend(engine.map(|engine| ("engine".to_owned(), engine.clone())));
+        }
         let identity = identity(stage.name(), stage.version(), settings, left_out, &by_role);
         let id = id_of(&identity);
         if let Some(&index) = self.by_id.get(&id) {

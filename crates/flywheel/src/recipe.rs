@@ -33,6 +33,8 @@ pub struct Recipe {
     pub eval: Option<remit_eval::Settings>,
     /// `[dynamics]`; without it no model is put beside another.
     pub dynamics: Option<remit_eval::dynamics::Settings>,
+    /// What ids say of the engine that models run in; nothing of the one of this process.
+    pub engine: Option<String>,
     /// The text of the `Cargo.lock` that generated ordinary text comes from.
     pub lockfile: String,
 }

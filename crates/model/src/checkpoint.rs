@@ -39,6 +39,11 @@ impl Architecture {
         }
         Ok(architecture)
     }
+
+    /// The same, with every tensor of the checkpoint checked against it as [`Decoder::open`] does.
+    pub fn of_checkpoint(directory: &Path) -> Result<Architecture, Error> {
+        Ok(open(directory)?.0)
+    }
 }
 
 /// The object in a file; `None` where there is no such file.
@@ -79,8 +84,15 @@ impl Decoder {
             })
             .collect();
         write_tensors(directory, "model", &tensors, options.dtype, options.max_shard_bytes)?;
-        let mut config = self.architecture().source.clone();
-        let dtype = match options.dtype {
+        self.architecture().save(directory, options.dtype)
+    }
+}
+
+impl Architecture {
+    /// Writes `config.json` and `generation_config.json` of a checkpoint whose numbers have the type `dtype`.
+    pub fn save(&self, directory: &Path, dtype: FileDtype) -> Result<(), Error> {
+        let mut config = self.source.clone();
+        let dtype = match dtype {
             FileDtype::F32 => "float32",
             FileDtype::Bf16 => "bfloat16",
         };
@@ -88,12 +100,10 @@ impl Decoder {
         config.insert("dtype".into(), dtype.into());
         config.insert("torch_dtype".into(), dtype.into());
         atomic::write_json(&directory.join("config.json"), &Value::Object(config))?;
-        let generation = Value::Object(generation(self.architecture()));
+        let generation = Value::Object(generation(self));
         Ok(atomic::write_json(&directory.join("generation_config.json"), &generation)?)
     }
-}
 
-impl Architecture {
     /// Lets generation stop at further tokens, here and wherever the checkpoint is opened.
     pub fn add_end_tokens(&mut self, tokens: &[u32]) {
         let missing: Vec<u32> =

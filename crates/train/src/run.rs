@@ -15,6 +15,7 @@ use remit_model::Architecture;
 use remit_optim::Schedule;
 use remit_store::atomic;
 use remit_store::checkpoint::{Keep, RunDirectory, checkpoints_of};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -176,6 +177,7 @@ pub fn run<M: Method>(
     let mut metrics = MetricsLog::open(directory.path(), resumed).map_err(Error::from)?;
     engine.learn(&origin, &frame.learning, &frame.usage).map_err(Error::from)?;
     method.begin(engine)?;
+    record_engine(engine.about(), progress.step, directory.path())?;
     observer.begin(progress.step, frame.steps);
     if latest.is_none() {
         frame.held_out.evaluate(engine, &progress, &mut metrics, &mut monitor, observer)?;
@@ -260,6 +262,37 @@ fn begin(start: &Start, observer: &mut dyn Observer) -> Result<(Origin, Progress
     let moments = kept.then(|| resume::updates_of(checkpoint)).transpose()?;
     let origin = Origin::Checkpoint { path: checkpoint.clone(), moments };
     Ok((origin, Progress::start(moments.unwrap_or(0))))
+}
+
+/// An engine, and the step after which it took over.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct EngineRecord {
+    after_step: u64,
+    engine: String,
+}
+
+/// Keeps account of the engines of a run in `engines.json`, once one of them is not that of this process.
+fn record_engine(about: Option<String>, step: u64, run: &Path) -> Result<(), Error> {
+    let path = run.join("engines.json");
+    if about.is_none() && !path.exists() {
+        return Ok(());
+    }
+    let wrong = |problem: String| Error::State { path: path.clone(), problem };
+    let mut records: Vec<EngineRecord> = match std::fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(wrong(error.to_string())),
+    };
+    if records.is_empty() && step > 0 {
+        records.push(EngineRecord { after_step: 0, engine: "cpu".into() });
+    }
+    // What was done after the checkpoint that the run goes on from is done again.
+    records.retain(|record| record.after_step < step);
+    let engine = about.unwrap_or_else(|| "cpu".into());
+    if records.last().is_none_or(|last| last.engine != engine) {
+        records.push(EngineRecord { after_step: step, engine });
+    }
+    Ok(atomic::write_json(&path, &records)?)
 }
 
 fn keep(settings: &Checkpoints) -> Keep {
@@ -382,4 +415,31 @@ fn mean(records: &[WeightRecord]) -> Option<WeightRecord> {
         effective_sample_share: over(|r| r.effective_sample_share),
         mean_delta: records.iter().map(|r| r.mean_delta).sum::<Option<f64>>().map(|sum| sum / count),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_are_recorded_once_there_is_another() {
+        let run = tempfile::tempdir().unwrap();
+        let record = |about: Option<&str>, step| {
+            record_engine(about.map(str::to_owned), step, run.path()).unwrap();
+            let text = std::fs::read_to_string(run.path().join("engines.json")).ok()?;
+            let records: Vec<EngineRecord> = serde_json::from_str(&text).unwrap();
+            Some(records.into_iter().map(|record| (record.after_step, record.engine)).collect::<Vec<_>>())
+        };
+        let expected = |records: &[(u64, &str)]| {
+            Some(records.iter().map(|(step, engine)| (*step, (*engine).to_owned())).collect::<Vec<_>>())
+        };
+        assert_eq!(record(None, 0), None);
+        assert_eq!(record(None, 10), None);
+        assert_eq!(record(Some("torch"), 20), expected(&[(0, "cpu"), (20, "torch")]));
+        assert_eq!(record(Some("torch"), 30), expected(&[(0, "cpu"), (20, "torch")]));
+        assert_eq!(record(None, 40), expected(&[(0, "cpu"), (20, "torch"), (40, "cpu")]));
+        // From an earlier checkpoint again.
+        assert_eq!(record(Some("other"), 40), expected(&[(0, "cpu"), (20, "torch"), (40, "other")]));
+        assert_eq!(record(Some("other"), 0), expected(&[(0, "other")]));
+    }
 }

@@ -3,7 +3,7 @@
 use super::prepare::Watch as FileWatch;
 use super::train::{Watch, speed, train};
 use super::{dpo, dynamics, eval, prepare, print_json, quickstart, score};
-use crate::args::{SECTIONS, Shared};
+use crate::args::{SECTIONS, Shared, is_of_engine};
 use crate::progress::Display;
 use crate::render::error::{Failure, warn};
 use crate::render::table::Table;
@@ -106,7 +106,10 @@ pub(super) fn read(
     run: Option<&Path>,
     shared: &Shared,
 ) -> Result<(Recipe, String), Failure> {
-    let mut tables = Tables { file, overrides: shared.overrides.clone(), toml: String::new() };
+    let engine = shared.engine_settings()?;
+    let overrides = shared.overrides.iter().filter(|argument| !is_of_engine(argument)).cloned().collect();
+    let toml = if engine.value.is_default() { String::new() } else { engine.toml + "\n" };
+    let mut tables = Tables { file, overrides, toml };
     if let Some(run) = run {
         tables
             .overrides
@@ -126,6 +129,7 @@ pub(super) fn read(
         rl: tables.table("rl")?,
         eval: tables.table("eval")?,
         dynamics: tables.table("dynamics")?,
+        engine: engine.value.identity(),
         lockfile: quickstart::LOCKFILE.to_owned(),
     };
     Ok((recipe, tables.toml))

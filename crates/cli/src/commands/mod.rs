@@ -3,6 +3,7 @@
 pub mod compare;
 pub mod dpo;
 pub mod dynamics;
+pub mod engine;
 pub mod eval;
 mod excerpts;
 pub mod flywheel;
@@ -136,6 +137,7 @@ mod tests {
                     "score" => check::<remit_train::ScoreSettings>(&recipe, section),
                     "eval" => check::<remit_eval::Settings>(&recipe, section),
                     "dynamics" => check::<remit_eval::dynamics::Settings>(&recipe, section),
+                    "engine" => check::<remit_engine::Settings>(&recipe, section),
                     "weights" => check::<remit_objective::Weighting>(&recipe, section),
                     other => panic!("no settings are known for `[{other}]`"),
                 }

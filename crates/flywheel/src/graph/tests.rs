@@ -67,6 +67,7 @@ fn recipe(change: impl FnOnce(&mut toml::Table)) -> Recipe {
         rl: table(&tables, "rl"),
         eval: table(&tables, "eval"),
         dynamics: table(&tables, "dynamics"),
+        engine: None,
         lockfile: String::new(),
     }
 }
@@ -185,6 +186,22 @@ fn what_changes_no_result_changes_no_id() {
     same("the order of seeds", |tables| set(tables, "flywheel.seeds", vec![2, 1]));
     let per_seed = graph(|tables| set(tables, "flywheel.pretrain_per_seed", true));
     assert_eq!(count(&per_seed, Stage::Pretrain), 2);
+}
+
+#[test]
+fn another_engine_makes_other_nodes_of_all_that_models_have_a_part_in() {
+    let with = |engine: &str| {
+        let recipe = Recipe { engine: Some(engine.into()), ..recipe(|_| {}) };
+        Graph::new(&recipe).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let (torch, rounded) = (with("torch f32"), with("torch bf16"));
+    let stages: BTreeSet<Stage> = graph(|_| {}).nodes.iter().map(|node| node.stage).collect();
+    let without = BTreeSet::from([Stage::Data, Stage::Tokenizer, Stage::Prepare]);
+    assert_eq!(new_stages(&torch), &stages - &without);
+    assert_eq!(ids(&torch).len(), ids(&rounded).len());
+    let shared: Vec<Stage> =
+        torch.nodes.iter().filter(|node| ids(&rounded).contains(&node.id)).map(|node| node.stage).collect();
+    assert!(shared.iter().all(|stage| without.contains(stage)), "{shared:?}");
 }
 
 #[test]

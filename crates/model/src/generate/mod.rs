@@ -7,9 +7,9 @@
 
 mod sampling;
 
-use crate::Error;
 use crate::decoder::{Cache, Decoder, Rows, Storage};
 use crate::workspace::{Keep, Workspace};
+use crate::{Architecture, Error};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -67,6 +67,24 @@ impl Settings {
         }
         Ok(())
     }
+
+    /// Whether a request ends with the last of its new `tokens`, and why; `stopped` is what [`Watch::stop`] said.
+    pub fn finish(
+        &self,
+        architecture: &Architecture,
+        request: &Request,
+        tokens: &[u32],
+        stopped: bool,
+    ) -> Option<Finish> {
+        let last = tokens.last()?;
+        if architecture.end_tokens.contains(last) {
+            Some(Finish::End)
+        } else if stopped || self.stop_sequences.iter().any(|stop| tokens.ends_with(stop)) {
+            Some(Finish::Stop)
+        } else {
+            (tokens.len() == request.max_new_tokens).then_some(Finish::Length)
+        }
+    }
 }
 
 /// Why a sequence ended.
@@ -119,7 +137,8 @@ pub fn generate<P: Storage>(
     watch: &mut dyn Watch,
 ) -> Result<Vec<Completion>, Error> {
     settings.validate()?;
-    check(decoder, requests)?;
+    let longest = check(decoder.architecture(), requests)?;
+    decoder.allow_length(longest)?;
     let mut batch = Batch::new(decoder, requests, settings);
     loop {
         batch.enter(watch);
@@ -132,23 +151,24 @@ pub fn generate<P: Storage>(
     Ok(done.map(|completion| completion.expect("nothing is left to do")).collect())
 }
 
-/// Checks every request before any work, and makes rotations for the longest.
-fn check<P>(decoder: &mut Decoder<P>, requests: &[Request]) -> Result<(), Error> {
+/// Checks every request before any work: its prompt, its ids, and that the model allows its length. Returns the
+/// positions of the longest.
+///
+/// # Errors
+/// The first request that the model does not allow.
+pub fn check(architecture: &Architecture, requests: &[Request]) -> Result<usize, Error> {
     let mut longest = 0;
     for (index, request) in requests.iter().enumerate() {
         let Request { prompt, max_new_tokens, .. } = request;
         let length = prompt.len().saturating_add(*max_new_tokens);
-        let checked = if prompt.is_empty() {
-            Err(Error::EmptyPrompt)
-        } else {
-            decoder.architecture().check_ids(prompt)
-        };
+        let checked =
+            if prompt.is_empty() { Err(Error::EmptyPrompt) } else { architecture.check_ids(prompt) };
         checked
-            .and_then(|()| decoder.architecture().check_length(length))
+            .and_then(|()| architecture.check_length(length))
             .map_err(|error| error.of_request(index, requests.len()))?;
         longest = longest.max(length);
     }
-    decoder.allow_length(longest)
+    Ok(longest)
 }
 
 /// A request at work.
@@ -277,7 +297,12 @@ impl<'a, P: Storage> Batch<'a, P> {
             let live = self.live[place].as_mut().expect("a place with rows is taken");
             live.tokens.push(choice.token);
             live.log_probs.push(choice.log_prob);
-            if let Some(finish) = finish(live, self.requests, self.decoder, self.settings, watch) {
+            let request = &self.requests[live.request];
+            // Asked of every token, for it may keep what it has seen.
+            let stopped = watch.stop(live.request, &live.tokens);
+            if let Some(finish) =
+                self.settings.finish(self.decoder.architecture(), request, &live.tokens, stopped)
+            {
                 self.caches[place] = Cache::default();
                 let live = self.live[place].take().expect("it has just been there");
                 self.complete(live, finish, watch);
@@ -357,26 +382,5 @@ impl<'a, P: Storage> Batch<'a, P> {
         let completion = Completion { tokens, log_probs, finish };
         watch.finish(request, &completion);
         self.completions[request] = Some(completion);
-    }
-}
-
-/// Whether a sequence ends with its last token.
-fn finish<P>(
-    live: &Live,
-    requests: &[Request],
-    decoder: &Decoder<P>,
-    settings: &Settings,
-    watch: &mut dyn Watch,
-) -> Option<Finish> {
-    let Live { request, tokens, .. } = live;
-    let last = tokens.last()?;
-    // Asked of every token, for it may keep what it has seen.
-    let stopped = watch.stop(*request, tokens);
-    if decoder.architecture().end_tokens.contains(last) {
-        Some(Finish::End)
-    } else if stopped || settings.stop_sequences.iter().any(|stop| tokens.ends_with(stop)) {
-        Some(Finish::Stop)
-    } else {
-        (tokens.len() == requests[*request].max_new_tokens).then_some(Finish::Length)
     }
 }
