@@ -49,7 +49,11 @@ prompts.files = ["@rows"]
 
 /// The recipe with `change` made to its tables.
 fn recipe(change: impl FnOnce(&mut toml::Table)) -> Recipe {
-    let mut tables: toml::Table = toml::from_str(TABLES).expect("TOML");
+    recipe_of(TABLES, change)
+}
+
+fn recipe_of(text: &str, change: impl FnOnce(&mut toml::Table)) -> Recipe {
+    let mut tables: toml::Table = toml::from_str(text).expect("TOML");
     change(&mut tables);
     fn table<T: serde::de::DeserializeOwned>(tables: &toml::Table, name: &str) -> Option<T> {
         let table = tables.get(name)?.clone();
@@ -327,4 +331,29 @@ fn a_turn_stands_beside_what_the_ordinary_pipeline_ends_with() {
     let others: BTreeSet<&String> =
         graph.nodes.iter().filter(|node| node.stage != Stage::Dynamics).map(|node| &node.id).collect();
     assert_eq!(others, without.nodes.iter().map(|node| &node.id).collect());
+}
+
+/// Nodes of before must be nodes of now: these are hashes of all ids, in order, of recipes that people have run.
+#[test]
+fn ids_stay_what_they_were() {
+    let preferences = |tables: &mut toml::Table| {
+        set(tables, "flywheel.after", vec!["sft", "dpo", "rl"]);
+        set(tables, "dpo.examples.files", vec!["@rows"]);
+        set(tables, "dpo.epochs", 1.5);
+        set(tables, "dynamics.stores.tests", "@tests");
+        set(tables, "dynamics.eval.samples", 2);
+        set(tables, "rl.grpo.beta", 0.1);
+    };
+    let unchanged = |_: &mut toml::Table| {};
+    let all = |recipe: Recipe| {
+        let graph = Graph::new(&recipe).unwrap_or_else(|error| panic!("{error}"));
+        let ids: Vec<String> =
+            graph.nodes.iter().map(|node| format!("{}-{}", node.stage.name(), node.id)).collect();
+        (ids.len(), remit_store::hash::hash_bytes(ids.join("\n").as_bytes())[..16].to_owned())
+    };
+    let quickstart = include_str!("../../../../recipes/quickstart.toml");
+    let flywheel = include_str!("../../../../recipes/flywheel.toml");
+    assert_eq!(all(recipe_of(quickstart, unchanged)), (26, "274e9ac63e624a71".to_owned()));
+    assert_eq!(all(recipe_of(flywheel, unchanged)), (245, "92e032495bbb015e".to_owned()));
+    assert_eq!(all(recipe(preferences)), (85, "88e49cb1b0a883f7".to_owned()));
 }
