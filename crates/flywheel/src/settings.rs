@@ -128,6 +128,9 @@ impl Point {
 }
 
 impl After {
+    /// All of them, in the order of the pipeline.
+    pub const ALL: [After; 3] = [After::Sft, After::Dpo, After::Rl];
+
     /// The point behind it.
     pub fn point(self) -> Point {
         match self {

@@ -24,7 +24,7 @@ fn settings(grpo: Grpo, micro_batch_windows: usize) -> Settings {
 fn trainer(learner: Decoder, settings: &Settings, window: usize) -> Trainer {
     let moments = Moments::zero(learner.parameters.len());
     let rows = settings.micro_batch_windows * window;
-    Trainer::new(learner, moments, &settings.learning(), rows, window).expect("a trainer")
+    Trainer::new(learner, moments, &settings.common.learning(), rows, window).expect("a trainer")
 }
 
 /// Prompts of three lengths with completions that the learner itself has sampled, at a temperature.

@@ -139,12 +139,8 @@ fn build(arguments: &Arguments, windows: &[Window]) -> Result<(Trainer, TextStep
             return Err(format!("unknown mode `{other}`: `ntp`, `remit-scored` or `remit-online`").into());
         }
     };
-    let mut settings = Settings {
-        objective,
-        precision: arguments.precision,
-        recompute: arguments.recompute,
-        ..Settings::default()
-    };
+    let mut settings = Settings { objective, ..Settings::default() };
+    (settings.common.precision, settings.common.recompute) = (arguments.precision, arguments.recompute);
     settings.data.window = size.window;
     settings.data.batch_windows = size.batch;
     settings.data.mask_documents = false;
@@ -161,7 +157,7 @@ fn build(arguments: &Arguments, windows: &[Window]) -> Result<(Trainer, TextStep
     let learner = decoder(size, 1)?;
     let moments = Moments::zero(learner.parameters.len());
     let trainer =
-        Trainer::new(learner, moments, &settings.learning(), size.batch * size.window, size.window)?;
+        Trainer::new(learner, moments, &settings.common.learning(), size.batch * size.window, size.window)?;
     Ok((trainer, TextStep::new(reference, &settings)))
 }
 

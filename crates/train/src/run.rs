@@ -8,7 +8,7 @@ use crate::health::{Health, Monitor};
 use crate::held_out::HeldOutPlan;
 use crate::metrics::{EvalRecord, HealthRecord, MetricsLog, Record, StepRecord, StepTiming, WeightRecord};
 use crate::resume::{self, Companions, Progress};
-use crate::settings::{Checkpoints, Moments as MomentsChoice};
+use crate::settings::{CHANGEABLE, Checkpoints, Moments as MomentsChoice};
 use crate::trainer::{Moments, Trainer};
 use remit_model::{Architecture, Decoder};
 use remit_optim::Schedule;
@@ -287,7 +287,7 @@ fn check_settings(frame: &Frame, run: &Path, has_checkpoint: bool) -> Result<(),
     };
     let mut before: toml::Table = toml::from_str(&text)
         .map_err(|error| Error::State { path: path.clone(), problem: error.message().to_owned() })?;
-    for key in ["run", "health"] {
+    for key in CHANGEABLE {
         before.remove(key);
         current.remove(key);
     }

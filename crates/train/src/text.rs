@@ -1,5 +1,6 @@
 //! The method of pre-training, mid-training and supervised fine-tuning: steps over windows of text.
 
+use crate::Error;
 use crate::metrics::{StepRecord, WeightRecord};
 use crate::plan::{Material, ReferencePlan};
 use crate::reference::{Online, Reference};
@@ -8,20 +9,12 @@ use crate::run::{Method, Observer, Taken};
 use crate::settings::Settings;
 use crate::step::{Outcome, TextStep};
 use crate::trainer::{Moments, Refusal, Trainer};
-use crate::{Error, Plan, Summary};
 use remit_model::Decoder;
 use remit_objective::Objective;
 use std::collections::BTreeMap;
 
-/// Runs a plan to its end: see [`crate::run::run`].
-pub fn run(mut plan: Plan, observer: &mut dyn Observer) -> Result<Summary, Error> {
-    let frame = plan.frame()?;
-    let Plan { settings, material, reference, .. } = plan;
-    let mut method = Text { settings, material, reference, step: None };
-    crate::run::run(&frame, &mut method, observer)
-}
-
-struct Text {
+/// Steps over windows of text.
+pub(crate) struct TextMethod {
     settings: Settings,
     material: Material,
     /// Until the step has it.
@@ -29,7 +22,17 @@ struct Text {
     step: Option<TextStep>,
 }
 
-impl Method for Text {
+impl TextMethod {
+    pub(crate) fn new(
+        settings: Settings,
+        material: Material,
+        reference: Option<ReferencePlan>,
+    ) -> TextMethod {
+        TextMethod { settings, material, reference, step: None }
+    }
+}
+
+impl Method for TextMethod {
     type Error = Error;
 
     fn trainer(
@@ -43,7 +46,7 @@ impl Method for Text {
         let reference = reference(self.reference.take(), settings)?;
         self.step = Some(TextStep::new(reference, settings));
         let rows = settings.data.micro_batch() * settings.data.window;
-        Trainer::new(learner, moments, &settings.learning(), rows, settings.data.window)
+        Trainer::new(learner, moments, &settings.common.learning(), rows, settings.data.window)
     }
 
     fn step(
@@ -77,7 +80,7 @@ impl Method for Text {
     }
 }
 
-impl Text {
+impl TextMethod {
     fn record(&self, progress: &Progress, learning_rate: f64, outcome: &Outcome) -> StepRecord {
         let summary = &outcome.summary;
         let weighs = !matches!(self.settings.objective, Objective::Ntp | Objective::Distillation(_));
@@ -110,7 +113,7 @@ fn reference(plan: Option<ReferencePlan>, settings: &Settings) -> Result<Referen
         return Ok(Reference::Scored(scores));
     }
     let mut model = Decoder::frozen(&reference.checkpoint)?;
-    model.precision = settings.precision;
+    model.precision = settings.common.precision;
     let data = &settings.data;
     Ok(Reference::Online(Box::new(Online::new(model, data.micro_batch() * data.window, data.window)?)))
 }

@@ -86,10 +86,11 @@ fn loss_by_hand(rule: &Dpo, learner: &[[Vec<f32>; 2]], reference: &[[Vec<f32>; 2
 }
 
 fn trainer(family: &str) -> Trainer {
-    let settings = Settings { optimizer: AdamW::new(1e-3), ..Settings::default() };
+    let mut settings = Settings::default();
+    settings.common.optimizer = AdamW::new(1e-3);
     let learner = open(family, "learner");
     let moments = Moments::zero(learner.parameters.len());
-    Trainer::new(learner, moments, &settings.learning(), 16 * 64, 64).expect("a trainer")
+    Trainer::new(learner, moments, &settings.common.learning(), 16 * 64, 64).expect("a trainer")
 }
 
 fn with_reference<'a>(pairs: &'a [[Example; 2]], reference: &'a [[Vec<f32>; 2]]) -> Vec<Pair<'a>> {

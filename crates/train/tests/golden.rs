@@ -57,7 +57,8 @@ fn close(what: &str, got: f64, want: &Value, tolerance: f64) {
 }
 
 fn trainer(family: &str, objective: Objective, micro_batch: usize, recompute: bool) -> (Trainer, TextStep) {
-    let mut settings = Settings { objective, recompute, optimizer: AdamW::new(1e-3), ..Settings::default() };
+    let mut settings = Settings { objective, ..Settings::default() };
+    (settings.common.recompute, settings.common.optimizer) = (recompute, AdamW::new(1e-3));
     settings.data.window = 48;
     settings.data.batch_windows = 3;
     settings.data.micro_batch_windows = micro_batch;
@@ -66,7 +67,7 @@ fn trainer(family: &str, objective: Objective, micro_batch: usize, recompute: bo
     let reference = Online::new(open(family, "reference"), micro_batch * 48, 48).expect("short windows");
     let moments = Moments::zero(learner.parameters.len());
     let trainer =
-        Trainer::new(learner, moments, &settings.learning(), micro_batch * 48, 48).expect("a trainer");
+        Trainer::new(learner, moments, &settings.common.learning(), micro_batch * 48, 48).expect("a trainer");
     (trainer, TextStep::new(Reference::Online(Box::new(reference)), &settings))
 }
 
@@ -200,7 +201,8 @@ fn equal_models_and_epsilon_zero_are_next_token_prediction_bit_for_bit() {
         let moments = Moments::zero(learner.parameters.len());
         let reference =
             Reference::Online(Box::new(Online::new(open("llama", reference), 144, 48).expect("short")));
-        let mut trainer = Trainer::new(learner, moments, &settings.learning(), 144, 48).expect("a trainer");
+        let mut trainer =
+            Trainer::new(learner, moments, &settings.common.learning(), 144, 48).expect("a trainer");
         let mut step = TextStep::new(reference, &settings);
         step.differentiate(&mut trainer, &windows("llama")).expect("finite");
         trainer.gradients().to_vec()
@@ -232,7 +234,8 @@ mod distillation {
         (settings.data.window, settings.data.batch_windows) = (48, 3);
         (settings.data.micro_batch_windows, settings.data.mask_documents) = (micro_batch, false);
         let moments = Moments::zero(learner.parameters.len());
-        let mut trainer = Trainer::new(learner, moments, &settings.learning(), 144, 48).expect("a trainer");
+        let mut trainer =
+            Trainer::new(learner, moments, &settings.common.learning(), 144, 48).expect("a trainer");
         let teacher = Online::new(open(family, teacher), 144, 48).expect("short windows");
         let mut step = TextStep::new(Reference::Online(Box::new(teacher)), &settings);
         let mut windows = windows(family);
@@ -256,7 +259,8 @@ mod distillation {
         (settings.data.window, settings.data.batch_windows, settings.data.mask_documents) = (48, 3, false);
         let learner = open("llama", "learner");
         let moments = Moments::zero(learner.parameters.len());
-        let mut trainer = Trainer::new(learner, moments, &settings.learning(), 144, 48).expect("a trainer");
+        let mut trainer =
+            Trainer::new(learner, moments, &settings.common.learning(), 144, 48).expect("a trainer");
         let mut windows = windows("llama");
         windows[1].mask[7] = false;
         let mut step = TextStep::new(Reference::None, &settings);

@@ -23,7 +23,7 @@ impl Method for Clipping {
     type Error = Error;
 
     fn trainer(&mut self, learner: Decoder, moments: Moments, _: Option<u64>) -> Result<Trainer, Error> {
-        Trainer::new(learner, moments, &Settings::default().learning(), 48, 48)
+        Trainer::new(learner, moments, &Settings::default().common.learning(), 48, 48)
     }
 
     fn step(
@@ -86,8 +86,9 @@ fn take_with(
     kill: Option<u64>,
 ) -> (Result<Summary, Error>, Vec<HealthRecord>) {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models/llama/learner");
-    let mut settings = Settings { run: path.to_owned(), ..Settings::default() };
-    settings.health = Health { weights_saturated: rule, ..Health::default() };
+    let mut settings = Settings::default();
+    settings.common.run = path.to_owned();
+    settings.common.health = Health { weights_saturated: rule, ..Health::default() };
     let frame = Frame {
         run: path.to_owned(),
         settings: toml::Table::try_from(&settings).expect("a table"),
@@ -99,7 +100,7 @@ fn take_with(
         companions: Companions::default(),
         checkpoints: Checkpoints { ephemeral_every: 4, ..Checkpoints::default() },
         held_out: HeldOutPlan::default(),
-        health: settings.health,
+        health: settings.common.health,
     };
     let mut watch = Watch::default();
     let result = run::run(&frame, &mut Clipping { kill }, &mut watch);

@@ -1,4 +1,6 @@
 use super::*;
+use crate::Tables;
+use serde::de::DeserializeOwned;
 
 const TABLES: &str = r#"
 [flywheel]
@@ -55,23 +57,15 @@ fn recipe(change: impl FnOnce(&mut toml::Table)) -> Recipe {
 fn recipe_of(text: &str, change: impl FnOnce(&mut toml::Table)) -> Recipe {
     let mut tables: toml::Table = toml::from_str(text).expect("TOML");
     change(&mut tables);
-    fn table<T: serde::de::DeserializeOwned>(tables: &toml::Table, name: &str) -> Option<T> {
-        let table = tables.get(name)?.clone();
-        Some(table.try_into().unwrap_or_else(|error| panic!("[{name}]: {error}")))
-    }
-    Recipe {
-        flywheel: table(&tables, "flywheel").expect("it is there"),
-        tokenizer: table(&tables, "tokenizer"),
-        prepare: table(&tables, "prepare"),
-        pretrain: table(&tables, "pretrain"),
-        midtrain: table(&tables, "midtrain"),
-        score: table(&tables, "score"),
-        sft: table(&tables, "sft"),
-        dpo: table(&tables, "dpo"),
-        rl: table(&tables, "rl"),
-        eval: table(&tables, "eval"),
-        dynamics: table(&tables, "dynamics"),
-        lockfile: String::new(),
+    Recipe::read(&mut tables, "").unwrap_or_else(|error| panic!("{error}"))
+}
+
+impl Tables for toml::Table {
+    type Error = String;
+
+    fn table<T: DeserializeOwned + Serialize>(&mut self, name: &str) -> Result<Option<T>, String> {
+        let table = self.get(name).cloned().map(toml::Value::try_into).transpose();
+        table.map_err(|error| format!("[{name}]: {error}"))
     }
 }
 
@@ -201,7 +195,7 @@ fn an_arm_has_settings_of_its_own() {
     let (ntp, longer) = (chain(&graph, "ntp", 0, 1), chain(&graph, "longer", 1, 1));
     assert_eq!(ntp.points[..2], longer.points[..2], "the same up to fine-tuning");
     let steps = |chain: &Chain| match &graph.nodes[chain.points[2].1].work {
-        Work::Rl(settings) => settings.steps,
+        Work::Train(Training::Rl(settings)) => settings.steps(),
         other => panic!("{other:?}"),
     };
     assert_eq!((steps(ntp), steps(longer)), (4, 9));
@@ -226,7 +220,7 @@ fn references_at_a_step() {
     };
     let graph = at("rl@2", 2).expect("it is kept");
     let (_, midtrain, _) = chain(&graph, "remit", 1, 1).points[0];
-    let Work::Train(_, settings) = &graph.nodes[midtrain].work else { panic!("a run") };
+    let Work::Train(Training::Text(_, settings)) = &graph.nodes[midtrain].work else { panic!("a run") };
     let checkpoint = &settings.reference.as_ref().expect("one").checkpoint;
     assert!(checkpoint.ends_with("checkpoints/step-00000002"), "{}", checkpoint.display());
     let whole = at("rl", 2).expect("the end");

@@ -1,0 +1,156 @@
+//! One stage, one shape: what a stage that trains says of itself, so that all who run stages can run any.
+//!
+//! A [`Stage`] makes a plan of its settings. What is [`Planned`] says what it will hold and take, and becomes a run.
+
+use crate::run::{Frame, Method, Observer, Start, Summary};
+use crate::settings::{CHANGEABLE, Common, PLACES};
+use crate::{Companions, Error};
+use remit_model::Architecture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+
+/// A stage that trains a model.
+pub trait Stage: Copy {
+    /// What its table in a recipe says.
+    type Settings: AsRef<Common> + AsMut<Common> + Clone + Default + Serialize + DeserializeOwned;
+    /// A run of it, ready to begin.
+    type Plan: Planned<Settings = Self::Settings, Error = Self::Error>;
+    /// What can go wrong.
+    type Error: From<Error>;
+
+    /// Its own settings that say where something lies, which counts by its content, or how fast it goes, and nothing
+    /// about its result.
+    const PLACES: &'static [&'static str];
+
+    /// The verb and the recipe's table.
+    fn name(self) -> &'static str;
+
+    /// Fills in what the stage decides where the settings are silent.
+    fn complete(self, _settings: &mut Self::Settings) {}
+
+    /// Checks what can be checked without opening a file.
+    ///
+    /// # Errors
+    /// A setting that is missing or makes no sense.
+    fn validate(self, settings: &Self::Settings) -> Result<(), Self::Error>;
+
+    /// Opens and checks everything that the settings name.
+    ///
+    /// # Errors
+    /// Those of [`Stage::validate`]; files that cannot be read or do not fit together.
+    fn plan(self, settings: Self::Settings) -> Result<Self::Plan, Self::Error>;
+
+    /// All settings, common ones included, that say nothing about its result, as dotted paths.
+    fn no_part_of_result() -> Vec<&'static str> {
+        [&CHANGEABLE[..], &PLACES[..], Self::PLACES].concat()
+    }
+}
+
+/// A run of a stage, settled and checked.
+pub trait Planned: Sized {
+    /// What its stage's table says.
+    type Settings: AsRef<Common>;
+    /// What can go wrong.
+    type Error: From<Error>;
+
+    /// The name of its stage.
+    fn stage(&self) -> &'static str;
+
+    /// Its settings, completed.
+    fn settings(&self) -> &Self::Settings;
+
+    /// The switches of the model that it trains.
+    fn architecture(&self) -> &Architecture;
+
+    /// Optimiser steps; in reinforcement learning, rollout batches.
+    fn steps(&self) -> u64;
+
+    /// Bytes that it will hold.
+    fn memory(&self) -> Memory;
+
+    /// Predictions of each step, padding included, where all have the same.
+    fn step_predictions(&self) -> Option<u64> {
+        None
+    }
+
+    /// Floating-point operations of the whole run, where they are known ahead.
+    fn flops(&self) -> Option<f64> {
+        None
+    }
+
+    /// The run: everything but what its steps do, and what they do.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    fn begin(self) -> Result<(Frame, impl Method<Error = Self::Error>), Self::Error>;
+}
+
+/// Runs a plan to its end; the same call again goes on where the last one was stopped, and does nothing when it was
+/// not. See [`crate::run::run`].
+///
+/// # Errors
+/// Whatever stops a run.
+pub fn run<P: Planned>(plan: P, observer: &mut dyn Observer) -> Result<Summary, P::Error> {
+    let (frame, mut method) = plan.begin()?;
+    crate::run::run(&frame, &mut method, observer)
+}
+
+impl Frame {
+    /// Of a stage's settings. Without inputs, companions and held-out text, which are to be filled in.
+    pub fn new<S: AsRef<Common> + Serialize>(settings: &S, steps: u64, start: Start) -> Frame {
+        let Common { run, optimizer, checkpoints, health, .. } = settings.as_ref();
+        Frame {
+            run: run.clone(),
+            settings: toml::Table::try_from(settings).expect("settings are plain values"),
+            inputs: BTreeMap::new(),
+            steps,
+            learning_rate: optimizer.learning_rate,
+            schedule: settings.as_ref().schedule().clone(),
+            start,
+            companions: Companions::default(),
+            checkpoints: checkpoints.clone(),
+            health: health.clone(),
+            held_out: crate::held_out::HeldOutPlan::default(),
+        }
+    }
+}
+
+/// Bytes a run will hold, by part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// The learner's parameters.
+    pub parameters: u64,
+    /// Their gradients.
+    pub gradients: u64,
+    /// The optimiser's two moments.
+    pub moments: u64,
+    /// What the passes keep.
+    pub activations: u64,
+    /// Logits of the windows that are in the head together.
+    pub logits: u64,
+    /// The caches of sequences that are being generated.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub caches: u64,
+    /// The reference with its buffers, without the files that a large one is read from; or its log-probabilities.
+    pub reference: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
+}
+
+impl Memory {
+    /// Of a learner with its gradients and moments alone.
+    pub fn of_learner(architecture: &Architecture) -> Memory {
+        let parameters = architecture.num_parameters() * size_of::<f32>() as u64;
+        Memory { parameters, gradients: parameters, moments: 2 * parameters, ..Memory::default() }
+    }
+
+    /// All parts together.
+    pub fn total(&self) -> u64 {
+        let Memory { parameters, gradients, moments, activations, logits, caches, reference } = *self;
+        parameters + gradients + moments + activations + logits + caches + reference
+    }
+}
