@@ -100,7 +100,7 @@ impl Sum for Cost {
 pub(crate) type OnceRun = Box<dyn FnOnce(&Path) -> Result<Cost, Error>>;
 
 /// A plan whose run has a cost.
-pub(crate) trait Costly: Planned<Settings: Serialize> {
+pub(crate) trait Costly: Planned {
     /// What its run takes, told by the log that it leaves where that depends on what is sampled.
     fn cost(&self) -> OnceRun;
 }

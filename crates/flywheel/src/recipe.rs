@@ -1,14 +1,12 @@
 //! What a user writes: the tables of the single verbs as templates, and `[flywheel]`.
 
 use crate::settings::{After, Arm, Settings};
-use crate::training::{Change, Tables, Training};
-use crate::{Error, Stage, identity};
+use crate::training::{Tables, Training};
+use crate::{Error, Stage};
 use remit_corpus::{Prepare, TrainTokenizer};
 use remit_objective::Objective;
 use remit_train::settings::Common;
 use remit_train::{ScoreSettings, Text};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -188,26 +186,13 @@ impl Recipe {
         }
         let after = self.after.iter().map(|(after, training)| Ok((*after, training.changed(arm)?)));
         let changed = Recipe {
-            midtrain: self.midtrain.as_ref().map(|settings| arm.of("midtrain", settings)).transpose()?,
-            score: self.score.as_ref().map(|settings| arm.of("score", settings)).transpose()?,
+            midtrain: self.midtrain.as_ref().map(|settings| arm.changed("midtrain", settings)).transpose()?,
+            score: self.score.as_ref().map(|settings| arm.changed("score", settings)).transpose()?,
             after: after.collect::<Result<_, Error>>()?,
             ..self.clone()
         };
         changed.check_owned()?;
         let midtrain = changed.midtrain.expect("`validate` asks for it");
         Ok(Templates { midtrain, score: changed.score, after: changed.after })
-    }
-}
-
-/// An arm's own settings, put into a template.
-impl Change for Arm {
-    fn of<T: Clone + Serialize + DeserializeOwned>(&self, table: &str, template: &T) -> Result<T, Error> {
-        let Some(change) = self.settings.get(table) else { return Ok(template.clone()) };
-        let key = format!("flywheel.arms: {}.settings.{table}", self.name);
-        let wrong = |problem: String| Error::Setting { key: key.clone(), problem };
-        let toml::Value::Table(change) = change else { return Err(wrong("is not a table".into())) };
-        let mut table = toml::Table::try_from(template).expect("settings are plain values");
-        identity::merge(&mut table, change);
-        table.try_into().map_err(|error: toml::de::Error| wrong(error.message().to_owned()))
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! A further stage is a variant here, with its arm in each match.
 
-use crate::settings::After;
+use crate::settings::{After, Arm};
 use crate::{Error, Stage};
 use remit_corpus::examples::Examples;
 use remit_rl::Rl;
 use remit_train::Text;
 use remit_train::dpo::Dpo;
-use remit_train::settings::Common;
+use remit_train::settings::{Common, StageSettings};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -69,12 +69,12 @@ impl Training {
         })
     }
 
-    /// The same with other settings, which are the result of `change`.
-    pub(crate) fn changed(&self, change: &impl Change) -> Result<Training, Error> {
+    /// The same with what `arm` has different.
+    pub(crate) fn changed(&self, arm: &Arm) -> Result<Training, Error> {
         Ok(match self {
-            Training::Text(stage, settings) => Training::Text(*stage, change.of(stage.name(), settings)?),
-            Training::Dpo(settings) => Training::Dpo(change.of(self.name(), settings)?),
-            Training::Rl(settings) => Training::Rl(change.of(self.name(), settings)?),
+            Training::Text(stage, settings) => Training::Text(*stage, arm.changed(stage.name(), settings)?),
+            Training::Dpo(settings) => Training::Dpo(arm.changed(self.name(), settings)?),
+            Training::Rl(settings) => Training::Rl(arm.changed(self.name(), settings)?),
         })
     }
 
@@ -141,13 +141,11 @@ impl Training {
         fn of<S: remit_train::Stage>(stage: S, settings: &S::Settings) -> (Value, Vec<&'static str>) {
             let mut settings = settings.clone();
             stage.complete(&mut settings);
-            (serde_json::to_value(settings).expect("settings are plain values"), S::no_part_of_result())
+            (
+                serde_json::to_value(settings).expect("settings are plain values"),
+                S::Settings::no_part_of_result(),
+            )
         }
         each!(self, |stage, settings| of(stage, settings))
     }
-}
-
-/// Makes other settings of those of a stage.
-pub(crate) trait Change {
-    fn of<T: Clone + Serialize + DeserializeOwned>(&self, table: &str, settings: &T) -> Result<T, Error>;
 }

@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::prompts::Prompts;
 use crate::rollout::{RolloutBatch, Sampler};
-use crate::settings::{self, STAGE, Settings};
+use crate::settings::{STAGE, Settings};
 use crate::transcripts;
 use crate::update::{Outcome, Sequence, update};
 use crate::verifiers::Verifiers;
@@ -57,8 +57,6 @@ impl Stage for Rl {
     type Settings = Settings;
     type Plan = Plan;
     type Error = Error;
-
-    const PLACES: &'static [&'static str] = &settings::PLACES;
 
     fn name(self) -> &'static str {
         STAGE
@@ -126,20 +124,8 @@ impl Planned for Plan {
     type Settings = Settings;
     type Error = Error;
 
-    fn stage(&self) -> &'static str {
-        STAGE
-    }
-
     fn settings(&self) -> &Settings {
         &self.settings
-    }
-
-    fn architecture(&self) -> &Architecture {
-        &self.architecture
-    }
-
-    fn steps(&self) -> u64 {
-        self.settings.steps()
     }
 
     /// Parameters, gradients and moments; what the passes of an update keep; the caches of the sequences at work.

@@ -46,11 +46,8 @@ stage_settings! {
         /// Steps between transcripts; 0 for none.
         transcripts_every: u64,
     }
+    places ["prompts.files", "reference", "rollout.batch_size"]
 }
-
-/// What these say about where something lies, which counts by its content, or how fast it goes, and nothing about a
-/// run's result.
-pub(crate) const PLACES: [&str; 3] = ["prompts.files", "reference", "rollout.batch_size"];
 
 /// How completions are sampled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

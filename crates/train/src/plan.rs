@@ -4,7 +4,7 @@ use crate::Error;
 use crate::held_out::HeldOutPlan;
 use crate::resume::Companions;
 use crate::run::{Frame, Method, Start};
-use crate::settings::{Settings, TEXT_PLACES, Text, wrong};
+use crate::settings::{Settings, Text, wrong};
 use crate::stage::{Memory, Planned, Stage};
 use crate::text::TextMethod;
 use remit_batch::Window;
@@ -141,8 +141,6 @@ impl Stage for Text {
     type Plan = Plan;
     type Error = Error;
 
-    const PLACES: &'static [&'static str] = &TEXT_PLACES;
-
     fn name(self) -> &'static str {
         self.name()
     }
@@ -199,20 +197,8 @@ impl Planned for Plan {
     type Settings = Settings;
     type Error = Error;
 
-    fn stage(&self) -> &'static str {
-        self.stage.name()
-    }
-
     fn settings(&self) -> &Settings {
         &self.settings
-    }
-
-    fn architecture(&self) -> &Architecture {
-        &self.architecture
-    }
-
-    fn steps(&self) -> u64 {
-        self.steps
     }
 
     fn memory(&self) -> Memory {

@@ -8,6 +8,7 @@ use remit_model::families::{llama, olmo2, qwen3, smollm3, youtu};
 use remit_objective::Objective;
 use remit_optim::schedule::Kind;
 use remit_store::tensors::FileDtype;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -169,7 +170,23 @@ pub fn wrong(table: &'static str, key: &str, problem: impl Into<String>) -> Erro
     Error::Setting { stage: table, key: key.to_owned(), problem: problem.into() }
 }
 
-/// Declares the settings of a stage: the struct `Settings` with its own fields, and the [`Common`] ones as `common`.
+/// What a stage's table in a recipe says.
+pub trait StageSettings: Clone + Default + Serialize + DeserializeOwned {
+    /// Its own settings that say where something lies, which counts by its content, or how fast it goes, and nothing
+    /// about a run's result.
+    const PLACES: &'static [&'static str];
+
+    /// What every stage has.
+    fn common(&self) -> &Common;
+
+    /// All settings, common ones included, that say nothing about a run's result, as dotted paths.
+    fn no_part_of_result() -> Vec<&'static str> {
+        [&CHANGEABLE[..], &PLACES[..], Self::PLACES].concat()
+    }
+}
+
+/// Declares the settings of a stage: the struct `Settings` with its own fields, the [`Common`] ones as `common`, and of
+/// its own the [`StageSettings::PLACES`].
 ///
 /// In files all of them stand side by side in one table, in the order of the mirror `Flat` below: `beginning` behind
 /// `from`, `length` behind `steps`, `own` behind `clip_norm`. Only the mirror is read and written, so serde's own
@@ -181,6 +198,7 @@ macro_rules! stage_settings {
         beginning { $($(#[$b_attr:meta])* $b:ident: $b_type:ty,)* }
         length { $($(#[$l_attr:meta])* $l:ident: $l_type:ty,)* }
         own { $($(#[$o_attr:meta])* $o:ident: $o_type:ty,)* }
+        places $places:expr
     ) => {
         $(#[$about])*
         #[derive(Clone, Debug, PartialEq, ::serde::Serialize, ::serde::Deserialize)]
@@ -231,15 +249,11 @@ macro_rules! stage_settings {
             (run seed from moments steps precision recompute clip_norm optimizer decay schedule held_out checkpoints health)
         );
 
-        impl AsRef<$crate::settings::Common> for Settings {
-            fn as_ref(&self) -> &$crate::settings::Common {
-                &self.common
-            }
-        }
+        impl $crate::settings::StageSettings for Settings {
+            const PLACES: &'static [&'static str] = &$places;
 
-        impl AsMut<$crate::settings::Common> for Settings {
-            fn as_mut(&mut self) -> &mut $crate::settings::Common {
-                &mut self.common
+            fn common(&self) -> &$crate::settings::Common {
+                &self.common
             }
         }
     };
@@ -262,6 +276,7 @@ macro_rules! stage_settings {
 
 stage_settings! {
     /// Settings of a run over text.
+    #[derive(Default)]
     beginning {}
     length {
         /// In place of `steps`, length of the run in predictions, rounded up to whole steps.
@@ -285,24 +300,7 @@ stage_settings! {
         #[serde(skip_serializing_if = "Option::is_none")]
         reference: Option<ReferenceSettings>,
     }
-}
-
-/// What these say about where something lies, which counts by its content, and nothing about a run's result.
-pub(crate) const TEXT_PLACES: [&str; 3] = ["data.tokens", "data.examples.files", "reference"];
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            common: Common::default(),
-            tokens: None,
-            epochs: None,
-            z_loss: 0.0,
-            model: None,
-            data: Data::default(),
-            objective: Objective::Ntp,
-            reference: None,
-        }
-    }
+    places ["data.tokens", "data.examples.files", "reference"]
 }
 
 /// What becomes of the optimiser's moments in the checkpoint that a run starts from.

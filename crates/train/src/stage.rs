@@ -3,25 +3,20 @@
 //! A [`Stage`] makes a plan of its settings. What is [`Planned`] says what it will hold and take, and becomes a run.
 
 use crate::run::{Frame, Method, Observer, Start, Summary};
-use crate::settings::{CHANGEABLE, Common, PLACES};
+use crate::settings::{Common, StageSettings};
 use crate::{Companions, Error};
 use remit_model::Architecture;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
 /// A stage that trains a model.
 pub trait Stage: Copy {
     /// What its table in a recipe says.
-    type Settings: AsRef<Common> + AsMut<Common> + Clone + Default + Serialize + DeserializeOwned;
+    type Settings: StageSettings;
     /// A run of it, ready to begin.
     type Plan: Planned<Settings = Self::Settings, Error = Self::Error>;
     /// What can go wrong.
     type Error: From<Error>;
-
-    /// Its own settings that say where something lies, which counts by its content, or how fast it goes, and nothing
-    /// about its result.
-    const PLACES: &'static [&'static str];
 
     /// The verb and the recipe's table.
     fn name(self) -> &'static str;
@@ -40,31 +35,17 @@ pub trait Stage: Copy {
     /// # Errors
     /// Those of [`Stage::validate`]; files that cannot be read or do not fit together.
     fn plan(self, settings: Self::Settings) -> Result<Self::Plan, Self::Error>;
-
-    /// All settings, common ones included, that say nothing about its result, as dotted paths.
-    fn no_part_of_result() -> Vec<&'static str> {
-        [&CHANGEABLE[..], &PLACES[..], Self::PLACES].concat()
-    }
 }
 
 /// A run of a stage, settled and checked.
 pub trait Planned: Sized {
     /// What its stage's table says.
-    type Settings: AsRef<Common>;
+    type Settings: StageSettings;
     /// What can go wrong.
     type Error: From<Error>;
 
-    /// The name of its stage.
-    fn stage(&self) -> &'static str;
-
     /// Its settings, completed.
     fn settings(&self) -> &Self::Settings;
-
-    /// The switches of the model that it trains.
-    fn architecture(&self) -> &Architecture;
-
-    /// Optimiser steps; in reinforcement learning, rollout batches.
-    fn steps(&self) -> u64;
 
     /// Bytes that it will hold.
     fn memory(&self) -> Memory;
@@ -98,15 +79,15 @@ pub fn run<P: Planned>(plan: P, observer: &mut dyn Observer) -> Result<Summary, 
 
 impl Frame {
     /// Of a stage's settings. Without inputs, companions and held-out text, which are to be filled in.
-    pub fn new<S: AsRef<Common> + Serialize>(settings: &S, steps: u64, start: Start) -> Frame {
-        let Common { run, optimizer, checkpoints, health, .. } = settings.as_ref();
+    pub fn new(settings: &impl StageSettings, steps: u64, start: Start) -> Frame {
+        let Common { run, optimizer, checkpoints, health, .. } = settings.common();
         Frame {
             run: run.clone(),
             settings: toml::Table::try_from(settings).expect("settings are plain values"),
             inputs: BTreeMap::new(),
             steps,
             learning_rate: optimizer.learning_rate,
-            schedule: settings.as_ref().schedule().clone(),
+            schedule: settings.common().schedule().clone(),
             start,
             companions: Companions::default(),
             checkpoints: checkpoints.clone(),

@@ -51,7 +51,7 @@ impl Verb for Dpo {
     fn facts(plan: &Plan) -> Value {
         let memory = plan.memory();
         json!({
-            "steps": plan.steps, "pairs": plan.pairs.pairs.len(), "dropped": plan.pairs.num_dropped,
+            "parameters": plan.architecture.num_parameters(), "steps": plan.steps, "pairs": plan.pairs.pairs.len(), "dropped": plan.pairs.num_dropped,
             "completion_tokens": completion_tokens(plan), "longest": plan.longest, "passes": passes(plan),
             "memory": memory, "memory_total": memory.total(), "memory_reference_pass": plan.reference_memory(),
         })
@@ -70,7 +70,7 @@ impl Verb for Dpo {
         facts.row(["steps", &units::count(*steps)]);
         memory_rows(&mut facts, &plan.memory(), "reference log-probabilities");
         facts.row(["memory of the reference's pass, before", &units::bytes(plan.reference_memory())]);
-        Ok(format!("{settings}\n{}\nlearning rate  {}\n", facts.to_plain(), rate(plan)))
+        Ok(format!("{settings}\n{}\nlearning rate  {}\n", facts.to_plain(), rate(plan, plan.steps)))
     }
 
     fn reading(plan: &Plan) -> Option<String> {

@@ -201,7 +201,7 @@ impl Runner for Show {
     }
 
     fn train<P: Planned<Error: Into<remit_flywheel::Error>>>(&mut self, plan: P) -> Result<Summary, Failure> {
-        stage::make(plan, self.display).map_err(|error| Failure::from(error.into()))
+        stage::make(plan, self.label, self.display).map_err(|error| Failure::from(error.into()))
     }
 
     fn score(&mut self, plan: &ScorePlan) -> Result<(), Failure> {

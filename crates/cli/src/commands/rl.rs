@@ -46,7 +46,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
 impl Verb for Rl {
     fn facts(plan: &Plan) -> Value {
         json!({
-            "prompts": plan.prompts.prompts.len(), "dropped": plan.prompts.dropped, "window": plan.window,
+            "parameters": plan.architecture.num_parameters(), "prompts": plan.prompts.prompts.len(), "dropped": plan.prompts.dropped, "window": plan.window,
             "completions_per_step": completions(&plan.settings), "memory": plan.memory().total(),
         })
     }
@@ -54,7 +54,7 @@ impl Verb for Rl {
     /// Resolved settings, prompts, what a step samples at most.
     fn describe(plan: &Plan, settings: &str) -> Result<String, Failure> {
         let Plan { settings: rl, architecture, prompts, window, .. } = plan;
-        let (steps, count, completions) = (plan.steps(), prompts.prompts.len() as u64, completions(rl));
+        let (steps, count, completions) = (rl.steps(), prompts.prompts.len() as u64, completions(rl));
         let passes = steps as f64 * rl.rollout.prompts as f64 / count as f64;
         let mut facts = Table::new(&["", ""]);
         facts.row(["parameters", &units::count(architecture.num_parameters())]);

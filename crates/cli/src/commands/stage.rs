@@ -10,12 +10,13 @@ use crate::render::table::Table;
 use crate::render::units;
 use remit_train::health::Action;
 use remit_train::metrics::{EvalRecord, HealthRecord, StepRecord, StepTiming};
+use remit_train::settings::StageSettings as _;
 use remit_train::{Memory, Observer, Planned, Stage, Summary};
 use serde_json::{Value, json};
 
 /// What a stage that trains shows of itself.
 pub(super) trait Verb: Stage {
-    /// What a dry run says as JSON, beside the settings and the number of parameters.
+    /// What a dry run says as JSON, beside the settings.
     fn facts(plan: &Self::Plan) -> Value;
 
     /// What a dry run prints; `settings` are the resolved ones as a recipe.
@@ -40,8 +41,7 @@ where
     let settings = shared.resolve::<V::Settings>(verb.name(), flags)?;
     let plan = verb.plan(settings.value)?;
     if shared.dry_run && shared.json {
-        let mut facts =
-            json!({ "settings": plan.settings(), "parameters": plan.architecture().num_parameters() });
+        let mut facts = json!({ "settings": plan.settings() });
         let (Value::Object(all), Value::Object(own)) = (&mut facts, V::facts(&plan)) else {
             unreachable!("both are written as objects")
         };
@@ -54,15 +54,15 @@ where
     if let (Some(reading), false) = (V::reading(&plan), shared.quiet) {
         eprintln!("{reading}");
     }
-    let summary = make(plan, shared.display())?;
+    let summary = make(plan, verb.name(), shared.display())?;
     shared.print(|| V::result(&summary), &summary)
 }
 
-/// Runs a plan with progress.
-pub(super) fn make<P: Planned>(plan: P, display: Display) -> Result<Summary, P::Error> {
+/// Runs a plan with progress under a name.
+pub(super) fn make<P: Planned>(plan: P, label: &'static str, display: Display) -> Result<Summary, P::Error> {
     let mut watch = Watch {
         display,
-        label: plan.stage(),
+        label,
         predictions: plan.step_predictions(),
         steps: None,
         reference: None,
@@ -109,9 +109,9 @@ pub(super) fn memory_rows(facts: &mut Table, memory: &Memory, reference: &str) {
     }
 }
 
-/// The learning rate over the run, as a picture.
-pub(super) fn rate(plan: &impl Planned) -> String {
-    plan.settings().as_ref().schedule().sparkline(plan.steps(), 60)
+/// The learning rate over a run of so many steps, as a picture.
+pub(super) fn rate(plan: &impl Planned, steps: u64) -> String {
+    plan.settings().common().schedule().sparkline(steps, 60)
 }
 
 /// Shows a run's progress.

@@ -49,7 +49,7 @@ impl Verb for Text {
     fn facts(plan: &Plan) -> Value {
         let memory = plan.memory();
         let mut facts = json!({
-            "steps": plan.steps, "predictions": plan.predictions(), "memory": memory,
+            "parameters": plan.architecture.num_parameters(), "steps": plan.steps, "predictions": plan.predictions(), "memory": memory,
             "memory_total": memory.total(), "seconds": seconds(plan),
         });
         if let Material::Examples { packed, .. } = &plan.material {
@@ -62,13 +62,15 @@ impl Verb for Text {
     fn describe(plan: &Plan, _settings: &str) -> Result<String, Failure> {
         // With what the stage decides where the recipe is silent.
         let settings = toml::Value::try_from(&plan.settings).map_err(Failure::new)?;
-        let recipe = toml::Table::from_iter([(plan.stage().to_owned(), settings)]);
+        let recipe = toml::Table::from_iter([(plan.stage.name().to_owned(), settings)]);
         let mut facts = Table::new(&["", ""]);
         facts.row(["parameters", &units::count(plan.architecture.num_parameters())]);
         facts.row(["steps", &units::count(plan.steps)]);
         facts.row(["predictions", &units::count(plan.predictions())]);
         memory_rows(&mut facts, &plan.memory(), "reference");
-        facts.row(["time, estimated here and now", &units::duration(seconds(plan))]);
+        if let Some(seconds) = seconds(plan) {
+            facts.row(["time, estimated here and now", &units::duration(seconds)]);
+        }
         if let Some(examples) = Text::reading(plan) {
             facts.row(["examples", &examples]);
         }
@@ -78,7 +80,7 @@ impl Verb for Text {
         }
         let text = toml::to_string_pretty(&recipe).map_err(Failure::new)?;
         let (facts, sources) = (facts.to_plain(), sources.to_plain());
-        Ok(format!("{text}\n{facts}\n{sources}\nlearning rate  {}\n", rate(plan)))
+        Ok(format!("{text}\n{facts}\n{sources}\nlearning rate  {}\n", rate(plan, plan.steps)))
     }
 
     fn reading(plan: &Plan) -> Option<String> {
@@ -100,8 +102,8 @@ impl Verb for Text {
 }
 
 /// How long a run takes, estimated here and now.
-fn seconds(plan: &Plan) -> f64 {
-    plan.flops().expect("a run over text says so") / (0.8 * speed(plan.settings.common.precision))
+fn seconds(plan: &Plan) -> Option<f64> {
+    plan.flops().map(|flops| flops / (0.8 * speed(plan.settings.common.precision)))
 }
 
 /// Floating-point operations a second that matrix products reach on this machine, measured for a moment.

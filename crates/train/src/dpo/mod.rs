@@ -61,8 +61,6 @@ impl Stage for Dpo {
     type Plan = Plan;
     type Error = Error;
 
-    const PLACES: &'static [&'static str] = &settings::PLACES;
-
     fn name(self) -> &'static str {
         STAGE
     }
@@ -123,20 +121,8 @@ impl Planned for Plan {
     type Settings = Settings;
     type Error = Error;
 
-    fn stage(&self) -> &'static str {
-        STAGE
-    }
-
     fn settings(&self) -> &Settings {
         &self.settings
-    }
-
-    fn architecture(&self) -> &Architecture {
-        &self.architecture
-    }
-
-    fn steps(&self) -> u64 {
-        self.steps
     }
 
     /// What training will hold, the reference's log-probabilities included.

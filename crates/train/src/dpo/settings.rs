@@ -42,10 +42,8 @@ stage_settings! {
         /// What is minimised.
         loss: Dpo,
     }
+    places ["examples.files", "reference", "cache"]
 }
-
-/// What these say about where something lies, which counts by its content, and nothing about a run's result.
-pub(super) const PLACES: [&str; 3] = ["examples.files", "reference", "cache"];
 
 impl Default for Settings {
     fn default() -> Self {
