@@ -1,6 +1,6 @@
 //! `remit dpo`.
 
-use super::stage::{self, Verb, describe, memory_rows, rate};
+use super::stage::{self, StageVerb, describe, memory_rows, rate};
 use crate::args::{Flags, Shared};
 use crate::render::error::Failure;
 use crate::render::table::Table;
@@ -47,7 +47,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     stage::run(Dpo, flags, shared)
 }
 
-impl Verb for Dpo {
+impl StageVerb for Dpo {
     fn facts(plan: &Plan) -> Value {
         let memory = plan.memory();
         json!({

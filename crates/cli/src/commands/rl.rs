@@ -1,6 +1,6 @@
 //! `remit rl`.
 
-use super::stage::{self, Verb, describe};
+use super::stage::{self, StageVerb, describe};
 use crate::args::{Flags, Shared};
 use crate::render::error::Failure;
 use crate::render::table::Table;
@@ -43,7 +43,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     stage::run(Rl, flags, shared)
 }
 
-impl Verb for Rl {
+impl StageVerb for Rl {
     fn facts(plan: &Plan) -> Value {
         json!({
             "parameters": plan.architecture.num_parameters(), "prompts": plan.prompts.prompts.len(), "dropped": plan.prompts.dropped, "window": plan.window,

@@ -15,7 +15,7 @@ use remit_train::{Memory, Observer, Planned, Stage, Summary};
 use serde_json::{Value, json};
 
 /// What a stage that trains shows of itself.
-pub(super) trait Verb: Stage {
+pub(super) trait StageVerb: Stage {
     /// What a dry run says as JSON, beside the settings.
     fn facts(plan: &Self::Plan) -> Value;
 
@@ -34,7 +34,7 @@ pub(super) trait Verb: Stage {
 }
 
 /// Runs the verb of a stage.
-pub(super) fn run<V: Verb>(verb: V, flags: Flags, shared: &Shared) -> Result<(), Failure>
+pub(super) fn run<V: StageVerb>(verb: V, flags: Flags, shared: &Shared) -> Result<(), Failure>
 where
     Failure: From<V::Error>,
 {

@@ -1,6 +1,6 @@
 //! `remit pretrain` and `remit midtrain`.
 
-use super::stage::{self, Verb, memory_rows, rate};
+use super::stage::{self, StageVerb, memory_rows, rate};
 use crate::args::{Flags, Shared};
 use crate::render::error::Failure;
 use crate::render::table::Table;
@@ -45,7 +45,7 @@ pub fn run(arguments: Arguments, stage: Text, shared: &Shared) -> Result<(), Fai
     stage::run(stage, flags, shared)
 }
 
-impl Verb for Text {
+impl StageVerb for Text {
     fn facts(plan: &Plan) -> Value {
         let memory = plan.memory();
         let mut facts = json!({

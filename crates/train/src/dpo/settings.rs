@@ -189,6 +189,22 @@ mod tests {
     }
 
     #[test]
+    fn what_every_stage_has_stands_beside_its_own_in_one_table() {
+        let text = "run = \"a\"\nfrom = \"sft\"\nsteps = 7\nwindow = 9\n[optimizer]\nlearning_rate = 0.5\n";
+        let read: Settings = toml::from_str(text).expect("settings");
+        assert_eq!((read.common.steps, read.window, read.common.optimizer.learning_rate), (Some(7), 9, 0.5));
+        // What is not said is as the stage has it, not as stages have it in general.
+        assert_eq!(read.common.schedule, Settings::default().common.schedule);
+        assert_eq!(read.common.moments, crate::settings::Moments::Reset);
+        let written = toml::to_string(&read).expect("TOML");
+        assert_eq!(toml::from_str::<Settings>(&written).expect("the same"), read);
+        let keys: Vec<&str> = written.lines().map_while(|line| Some(line.split_once(" = ")?.0)).collect();
+        let wanted =
+            ["run", "seed", "from", "moments", "steps", "precision", "recompute", "clip_norm", "window"];
+        assert_eq!(keys[..wanted.len()], wanted);
+    }
+
+    #[test]
     fn unknown_keys_are_errors() {
         toml::from_str::<Settings>("run = \"a\"\nloss = { beta = 5.0, length_normalised = true }")
             .expect("settings");
