@@ -470,21 +470,13 @@ impl Builder<'_> {
     /// The checkpoint that mid-training starts from.
     fn pre_mid(&mut self, seed: u64) -> Result<Given, Error> {
         if let Some(base) = &self.recipe.flywheel.base {
-            let path = locate_checkpoint(base)?;
-            let input = Input::Content(files::hash_model(&path)?);
-            return Ok(Given { path, input });
+            return checkpoint(base);
         }
         let mut settings = self.recipe.pretrain.clone().expect("`validate` asks for it");
         if self.recipe.flywheel.pretrain_per_seed {
             settings.common.seed = seed;
         }
-        let from = match &settings.common.from {
-            Some(from) => {
-                let path = locate_checkpoint(from)?;
-                Some(Given { input: Input::Content(files::hash_model(&path)?), path })
-            }
-            None => None,
-        };
+        let from = settings.common.from.as_deref().map(checkpoint).transpose()?;
         let index = self.train(Training::Text(Text::Pretrain, Box::new(settings)), from, Inputs::new())?;
         Ok(self.given(index, "", ""))
     }
@@ -506,8 +498,9 @@ impl Builder<'_> {
             inputs.insert("tokens".into(), corpus.input);
         }
         if let Some(reference) = training.reference_mut() {
-            *reference = locate_checkpoint(reference)?;
-            inputs.insert("reference".into(), Input::Content(files::hash_model(reference)?));
+            let given = checkpoint(reference)?;
+            *reference = given.path;
+            inputs.insert("reference".into(), given.input);
         }
         if let Some((key, examples)) = training.examples_mut() {
             self.files(key, &mut examples.files, &mut inputs)?;
@@ -663,10 +656,7 @@ impl Builder<'_> {
         before: &Chain,
     ) -> Result<(Given, Option<Given>), Error> {
         let reference = match arm.parse_reference() {
-            Reference::Path(path) => {
-                let path = locate_checkpoint(&path)?;
-                Given { input: Input::Content(files::hash_model(&path)?), path }
-            }
+            Reference::Path(path) => checkpoint(&path)?,
             Reference::Stage(point, None) => self.given(before.node(point), "", ""),
             Reference::Stage(point, Some(step)) => {
                 let index = before.node(point);
@@ -686,6 +676,12 @@ impl Builder<'_> {
         }
         Ok((reference, Some(scores)))
     }
+}
+
+/// A model of the user's.
+fn checkpoint(path: &Path) -> Result<Given, Error> {
+    let path = locate_checkpoint(path)?;
+    Ok(Given { input: Input::Content(files::hash_model(&path)?), path })
 }
 
 /// The content of the files that questions come from.
