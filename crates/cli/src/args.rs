@@ -179,13 +179,9 @@ impl Verb {
             Verb::Quickstart(arguments) => commands::quickstart::run(arguments, shared),
             Verb::TrainTokenizer(arguments) => commands::train_tokenizer::run(arguments, shared),
             Verb::Prepare(arguments) => commands::prepare::run(arguments, shared),
-            Verb::Pretrain(arguments) => {
-                commands::train::run(arguments, remit_train::Stage::Pretrain, shared)
-            }
+            Verb::Pretrain(arguments) => commands::train::run(arguments, remit_train::Text::Pretrain, shared),
             Verb::Score(arguments) => commands::score::run(arguments, shared),
-            Verb::Midtrain(arguments) => {
-                commands::train::run(arguments, remit_train::Stage::Midtrain, shared)
-            }
+            Verb::Midtrain(arguments) => commands::train::run(arguments, remit_train::Text::Midtrain, shared),
             Verb::Problems(arguments) => commands::problems::run(arguments, shared),
             Verb::Sft(arguments) => commands::sft::run(arguments, shared),
             Verb::Dpo(arguments) => commands::dpo::run(arguments, shared),

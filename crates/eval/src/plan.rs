@@ -136,16 +136,13 @@ impl Plan {
     }
 }
 
-/// Settings that do not change a result, or that are compared by content.
-const NO_MATTER: [&str; 5] = ["model", "out", "overwrite", "batch_size", "paths"];
-
 pub(crate) fn compare(
     path: &str,
     former: Option<&Value>,
     now: Option<&Value>,
     differences: &mut Vec<String>,
 ) {
-    if NO_MATTER.contains(&path) || path.ends_with(".path") || former == now {
+    if Settings::NO_PART_OF_RESULT.contains(&path) || former == now {
         return;
     }
     if let (Some(Value::Object(former)), Some(Value::Object(now))) = (former, now) {

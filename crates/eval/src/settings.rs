@@ -130,6 +130,10 @@ impl Default for Micro10 {
 }
 
 impl Settings {
+    /// Settings that say where something lies, which counts by its content, or how fast it goes, and nothing about a result.
+    pub const NO_PART_OF_RESULT: [&str; 7] =
+        ["model", "out", "overwrite", "batch_size", "paths", "shots.gsm8k.path", "shots.svamp.path"];
+
     /// Checks the numbers.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use crate::Error;
 use remit_eval::dynamics;
 use remit_model::Architecture;
 use remit_store::Error as StoreError;
+use remit_train::Planned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::iter::Sum;
@@ -95,13 +96,42 @@ impl Sum for Cost {
     }
 }
 
+/// What is known of the cost of a run once it has left its log in a directory.
+pub(crate) type OnceRun = Box<dyn FnOnce(&Path) -> Result<Cost, Error>>;
+
+/// A plan whose run has a cost.
+pub(crate) trait Costly: Planned {
+    /// What its run takes, told by the log that it leaves where that depends on what is sampled.
+    fn cost(&self) -> OnceRun;
+}
+
+impl Costly for remit_train::Plan {
+    fn cost(&self) -> OnceRun {
+        let cost = of_training(self);
+        Box::new(move |_| Ok(cost))
+    }
+}
+
+impl Costly for remit_train::dpo::Plan {
+    fn cost(&self) -> OnceRun {
+        let cost = of_dpo(self);
+        Box::new(move |_| Ok(cost))
+    }
+}
+
+impl Costly for remit_rl::Plan {
+    fn cost(&self) -> OnceRun {
+        of_rl(self)
+    }
+}
+
 /// What a run over text takes.
 pub(crate) fn of_training(plan: &remit_train::Plan) -> Cost {
     let predictions = plan.predictions();
     let data = &plan.settings.data;
     // A rule that weighs the batch as a whole surveys it first, where it does not come in one piece.
     let is_surveyed = !plan.settings.objective.is_window_local() && data.micro_batch() < data.batch_windows;
-    let forward = 1 + u64::from(is_surveyed) + u64::from(plan.settings.recompute);
+    let forward = 1 + u64::from(is_surveyed) + u64::from(plan.settings.common.recompute);
     let online = plan.reference.as_ref().filter(|reference| reference.scores.is_none());
     let cost = Cost {
         forward: forward * predictions,
@@ -120,7 +150,7 @@ pub(crate) fn of_dpo(plan: &remit_train::dpo::Plan) -> Cost {
     let all: usize = pairs.iter().flatten().map(|side| side.mask.len()).sum();
     let used = (plan.steps * plan.settings.batch_pairs as u64) as f64;
     let predictions = (all as f64 / pairs.len() as f64 * used).round() as u64;
-    let forward = predictions * if plan.settings.recompute { 2 } else { 1 };
+    let forward = predictions * if plan.settings.common.recompute { 2 } else { 1 };
     let cost = Cost { forward, backward: predictions, reference: all as u64, ..Cost::default() };
     cost.with_flops(&plan.architecture, Some(&plan.reference_architecture), plan.longest)
 }
@@ -145,15 +175,24 @@ pub(crate) fn of_dynamics(plan: &dynamics::Plan) -> Result<Cost, Error> {
     models.into_values().map(of).sum()
 }
 
-/// What a run of reinforcement learning has taken that has left its log in `directory`. What the log does not say is
+/// What a run of reinforcement learning has taken. What the log does not say is
 /// taken as: prompts of their mean length, read once a group; completions that were dropped, or had rewards equal to
 /// their group's, as long as the others of the step. The filling of windows is left out.
-pub(crate) fn of_rl(plan: &remit_rl::Plan, directory: &Path) -> Result<Cost, Error> {
-    let settings = &plan.settings;
+pub(crate) fn of_rl(plan: &remit_rl::Plan) -> OnceRun {
     let prompts = &plan.prompts.prompts;
     let prompt =
         prompts.iter().map(|prompt| prompt.tokens.len()).sum::<usize>() as f64 / prompts.len() as f64;
-    let steps = rl_steps(settings, &directory.join("metrics.jsonl"))?;
+    let (settings, window) = (plan.settings.clone(), plan.window);
+    let (learner, reference) = (plan.architecture.clone(), plan.reference_architecture.clone());
+    Box::new(move |directory| {
+        let steps = rl_steps(&settings, &directory.join("metrics.jsonl"))?;
+        let cost = rl_cost(&settings, prompt, steps, reference.is_some());
+        Ok(cost.with_flops(&learner, reference.as_ref(), window))
+    })
+}
+
+/// `prompt` is the mean length of a prompt. Without `flops`.
+fn rl_cost(settings: &remit_rl::Settings, prompt: f64, steps: Vec<RlStep>, has_reference: bool) -> Cost {
     let longest = settings.grpo.max_completion_length as f64;
     let mean = |tokens: f64, kept: f64| (kept > 0.0).then_some(tokens / kept);
     let of_all = mean(steps.iter().map(|step| step.tokens).sum(), steps.iter().map(|step| step.kept).sum());
@@ -167,15 +206,13 @@ pub(crate) fn of_rl(plan: &remit_rl::Plan, directory: &Path) -> Result<Cost, Err
     }
     updated *= settings.num_iterations as f64;
     let (sampled, updated) = ((generated + read).round() as u64, updated.round() as u64);
-    let reference = plan.reference_architecture.as_ref();
-    let cost = Cost {
-        forward: sampled + updated * if settings.recompute { 2 } else { 1 },
+    Cost {
+        forward: sampled + updated * if settings.common.recompute { 2 } else { 1 },
         backward: updated,
-        reference: reference.map_or(0, |_| updated),
+        reference: if has_reference { updated } else { 0 },
         generated: generated.round() as u64,
         ..Cost::default()
-    };
-    Ok(cost.with_flops(&plan.architecture, reference, plan.window))
+    }
 }
 
 /// What the log says of a step of reinforcement learning. All but `moving` are counts.

@@ -3,16 +3,17 @@
 //! Nodes are in an order in which each comes after what it depends on. What two arms have in common is one node: the
 //! ordinary text, the pre-training, the whole of iteration 0.
 
-use crate::identity::{OF_DPO, OF_DYNAMICS, OF_EVAL, OF_RL, OF_TRAINING, id_of, identity};
+use crate::identity::{id_of, identity};
 use crate::recipe::Templates;
-use crate::settings::{After, Arm, BASELINE, Point, Reference};
+use crate::settings::{Arm, BASELINE, Point, Reference};
 use crate::state::latest_record;
+use crate::training::Training;
 use crate::{Error, Generated, Recipe, files};
 use remit_corpus::{Prepare, Source, TrainTokenizer};
 use remit_eval::dynamics::DYNAMICS;
 use remit_objective::Objective;
-use remit_train::settings::{Checkpoints, HeldOut, ReferenceSettings};
-use remit_train::{ScoreSettings, locate_checkpoint};
+use remit_train::settings::{Common, ReferenceSettings};
+use remit_train::{ScoreSettings, Text, locate_checkpoint};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -91,13 +92,9 @@ pub enum Work {
     /// The store goes to `store` in the node's directory.
     Prepare(Prepare),
     /// The run directory is the node's.
-    Train(remit_train::Stage, Box<remit_train::Settings>),
+    Train(Training),
     /// The scores go to `scores` in the node's directory.
     Score(ScoreSettings),
-    /// The run directory is the node's.
-    Dpo(Box<remit_train::dpo::Settings>),
-    /// The run directory is the node's.
-    Rl(Box<remit_rl::Settings>),
     /// The results go to the node's directory.
     Eval(Box<remit_eval::Settings>),
     /// `dynamics.json` goes to the node's directory.
@@ -448,10 +445,6 @@ impl Builder<'_> {
         Ok(self.add(Stage::Prepare, &settings, &left_out, inputs, |_| Work::Prepare(work)))
     }
 
-    fn held_out(&mut self, stage: &str, held_out: &mut HeldOut, inputs: &mut Inputs) -> Result<(), Error> {
-        self.stores(&format!("{stage}.held_out.stores"), "held_out", &mut held_out.stores, inputs)
-    }
-
     /// Fills in held-out stores: `@NAME` is a generated corpus on its own, `@corpus/heldout` what `[prepare]` keeps
     /// apart.
     fn stores(
@@ -487,73 +480,54 @@ impl Builder<'_> {
     /// The checkpoint that mid-training starts from.
     fn pre_mid(&mut self, seed: u64) -> Result<Given, Error> {
         if let Some(base) = &self.recipe.flywheel.base {
-            let path = locate_checkpoint(base)?;
-            let input = Input::Content(files::hash_model(&path)?);
-            return Ok(Given { path, input });
+            return checkpoint(base);
         }
         let mut settings = self.recipe.pretrain.clone().expect("`validate` asks for it");
         if self.recipe.flywheel.pretrain_per_seed {
-            settings.seed = seed;
+            settings.common.seed = seed;
         }
-        let from = match &settings.from {
-            Some(from) => {
-                let path = locate_checkpoint(from)?;
-                Some(Given { input: Input::Content(files::hash_model(&path)?), path })
-            }
-            None => None,
-        };
-        let index = self.train(remit_train::Stage::Pretrain, settings, from, None)?;
+        let from = settings.common.from.as_deref().map(checkpoint).transpose()?;
+        let index = self.train(Training::Text(Text::Pretrain, Box::new(settings)), from, Inputs::new())?;
         Ok(self.given(index, "", ""))
     }
 
-    /// A run over text.
+    /// A run of a stage that trains. `inputs` are those that are settled already.
     fn train(
         &mut self,
-        stage: remit_train::Stage,
-        mut settings: remit_train::Settings,
+        mut training: Training,
         from: Option<Given>,
-        reference: Option<(Given, Option<Given>)>,
+        mut inputs: Inputs,
     ) -> Result<usize, Error> {
-        let mut inputs = Inputs::new();
         if let Some(from) = from {
-            settings.from = Some(from.path);
+            training.common_mut().from = Some(from.path);
             inputs.insert("from".into(), from.input);
         }
-        if let Some((checkpoint, scores)) = reference {
-            settings.reference = Some(ReferenceSettings {
-                checkpoint: checkpoint.path,
-                scores: scores.as_ref().map(|scores| scores.path.clone()),
-            });
-            inputs.insert("reference".into(), checkpoint.input);
-            inputs.extend(scores.map(|scores| ("scores".into(), scores.input)));
+        if let Some(tokens) = training.tokens_mut() {
+            let corpus = self.given(self.corpus.expect("it is the first"), "store", "");
+            *tokens = corpus.path;
+            inputs.insert("tokens".into(), corpus.input);
         }
-        match (stage, &mut settings.data.examples) {
-            (remit_train::Stage::Sft, examples) => {
-                if let Some(examples) = examples {
-                    self.files("examples", &mut examples.files, &mut inputs)?;
-                    self.template(examples.template.as_deref(), &mut inputs)?;
-                }
-            }
-            _ => {
-                let corpus = self.given(self.corpus.expect("it is the first"), "store", "");
-                settings.data.tokens = corpus.path;
-                inputs.insert("tokens".into(), corpus.input);
-            }
+        if let Some(reference) = training.reference_mut() {
+            let given = checkpoint(reference)?;
+            *reference = given.path;
+            inputs.insert("reference".into(), given.input);
         }
-        self.held_out(stage.name(), &mut settings.held_out, &mut inputs)?;
-        settings.run = PathBuf::from("run");
-        settings.validate(stage)?;
-        let kind = match stage {
-            remit_train::Stage::Pretrain => Stage::Pretrain,
-            remit_train::Stage::Midtrain => Stage::Midtrain,
-            remit_train::Stage::Sft => Stage::Sft,
-        };
-        let mut identified = settings.clone();
-        // What the stage decides where the settings are silent counts as if it were said.
-        identified.complete(stage);
-        Ok(self.add(kind, &identified, &OF_TRAINING, inputs, |directory| {
-            settings.run = directory.to_owned();
-            Work::Train(stage, Box::new(settings))
+        if let Some((key, examples)) = training.examples_mut() {
+            self.files(key, &mut examples.files, &mut inputs)?;
+            self.template(examples.template.as_deref(), &mut inputs)?;
+        }
+        if let Training::Dpo(settings) = &mut training {
+            // All runs share it: seeds that start from the same model have the same reference.
+            settings.cache = Some(self.recipe.flywheel.run.join("reference-log-probs"));
+        }
+        let key = format!("{}.held_out.stores", training.name());
+        self.stores(&key, "held_out", &mut training.common_mut().held_out.stores, &mut inputs)?;
+        training.common_mut().run = PathBuf::from("run");
+        training.validate()?;
+        let (identified, left_out) = training.identified();
+        Ok(self.add(training.stage(), &identified, &left_out, inputs, |directory| {
+            training.common_mut().run = directory.to_owned();
+            Work::Train(training)
         }))
     }
 
@@ -563,48 +537,6 @@ impl Builder<'_> {
             inputs.insert("template".into(), Input::Content(files::hash_files("template", path)?));
         }
         Ok(())
-    }
-
-    fn dpo(&mut self, mut settings: remit_train::dpo::Settings, from: Given) -> Result<usize, Error> {
-        let mut inputs = Inputs::from([("from".to_owned(), from.input)]);
-        settings.from = from.path;
-        if let Some(reference) = &mut settings.reference {
-            let path = locate_checkpoint(reference)?;
-            inputs.insert("reference".into(), Input::Content(files::hash_model(&path)?));
-            *reference = path;
-        }
-        self.files("examples", &mut settings.examples.files, &mut inputs)?;
-        self.template(settings.examples.template.as_deref(), &mut inputs)?;
-        self.held_out("dpo", &mut settings.held_out, &mut inputs)?;
-        settings.run = PathBuf::from("run");
-        // All runs share it: seeds that start from the same model have the same reference.
-        settings.cache = Some(self.recipe.flywheel.run.join("reference-log-probs"));
-        settings.validate()?;
-        let identified = settings.clone();
-        Ok(self.add(Stage::Dpo, &identified, &OF_DPO, inputs, |directory| {
-            settings.run = directory.to_owned();
-            Work::Dpo(Box::new(settings))
-        }))
-    }
-
-    fn rl(&mut self, mut settings: remit_rl::Settings, from: Given) -> Result<usize, Error> {
-        let mut inputs = Inputs::from([("from".to_owned(), from.input)]);
-        settings.from = from.path;
-        if let Some(reference) = &mut settings.reference {
-            let path = locate_checkpoint(reference)?;
-            inputs.insert("reference".into(), Input::Content(files::hash_model(&path)?));
-            *reference = path;
-        }
-        self.files("prompts", &mut settings.prompts.files, &mut inputs)?;
-        self.template(settings.prompts.template.as_deref(), &mut inputs)?;
-        self.held_out("rl", &mut settings.held_out, &mut inputs)?;
-        settings.run = PathBuf::from("run");
-        settings.validate()?;
-        let identified = settings.clone();
-        Ok(self.add(Stage::Rl, &identified, &OF_RL, inputs, |directory| {
-            settings.run = directory.to_owned();
-            Work::Rl(Box::new(settings))
-        }))
     }
 
     fn score(
@@ -638,10 +570,16 @@ impl Builder<'_> {
         settings.overwrite = false;
         questions("eval", &settings, &mut inputs)?;
         let identified = settings.clone();
-        let index = self.add(Stage::Eval, &identified, &OF_EVAL, inputs, |directory| {
-            settings.out = Some(directory.to_owned());
-            Work::Eval(Box::new(settings))
-        });
+        let index = self.add(
+            Stage::Eval,
+            &identified,
+            &remit_eval::Settings::NO_PART_OF_RESULT,
+            inputs,
+            |directory| {
+                settings.out = Some(directory.to_owned());
+                Work::Eval(Box::new(settings))
+            },
+        );
         self.nodes[index].subject = Some(point.name().into());
         self.nodes[index].owners.insert(owner.clone());
         Ok(Some(index))
@@ -671,10 +609,16 @@ impl Builder<'_> {
             questions("dynamics.eval", eval, &mut inputs)?;
         }
         let identified = settings.clone();
-        let index = self.add(Stage::Dynamics, &identified, &OF_DYNAMICS, inputs, |directory| {
-            settings.out = Some(directory.join(DYNAMICS));
-            Work::Dynamics(Box::new(settings))
-        });
+        let index = self.add(
+            Stage::Dynamics,
+            &identified,
+            &remit_eval::dynamics::Settings::NO_PART_OF_RESULT,
+            inputs,
+            |directory| {
+                settings.out = Some(directory.join(DYNAMICS));
+                Work::Dynamics(Box::new(settings))
+            },
+        );
         self.nodes[index].owners.insert(chain.owner.clone());
         Ok(Some(index))
     }
@@ -687,33 +631,28 @@ impl Builder<'_> {
             Some(before) => Some(self.reference(arm, &templates, &owner, before)?),
             None => None,
         };
-        let Templates { mut midtrain, sft, dpo, rl, .. } = templates;
+        let Templates { mut midtrain, after, .. } = templates;
         midtrain.objective = arm.objective.clone();
-        midtrain.seed = owner.seed;
-        let mut model = self.train(remit_train::Stage::Midtrain, midtrain, Some(pre_mid), reference)?;
+        midtrain.common.seed = owner.seed;
+        let mut inputs = Inputs::new();
+        if let Some((checkpoint, scores)) = reference {
+            midtrain.reference = Some(ReferenceSettings {
+                checkpoint: checkpoint.path,
+                scores: scores.as_ref().map(|scores| scores.path.clone()),
+            });
+            inputs.insert("reference".into(), checkpoint.input);
+            inputs.extend(scores.map(|scores| ("scores".into(), scores.input)));
+        }
+        let mut model =
+            self.train(Training::Text(Text::Midtrain, Box::new(midtrain)), Some(pre_mid), inputs)?;
         self.nodes[model].owners.insert(owner.clone());
         let mut points = vec![(Point::Midtrain, model, self.eval(Point::Midtrain, model, &owner)?)];
-        for after in arm.after(&self.recipe.flywheel.after) {
-            let from = self.given(model, "", "");
-            model = match after {
-                After::Sft => {
-                    let mut settings = sft.clone().expect("`validate` asks for it");
-                    settings.seed = owner.seed;
-                    self.train(remit_train::Stage::Sft, settings, Some(from), None)?
-                }
-                After::Dpo => {
-                    let mut settings = dpo.clone().expect("`validate` asks for it");
-                    settings.seed = owner.seed;
-                    self.dpo(settings, from)?
-                }
-                After::Rl => {
-                    let mut settings = rl.clone().expect("`validate` asks for it");
-                    settings.seed = owner.seed;
-                    self.rl(settings, from)?
-                }
-            };
+        for stage in arm.after(&self.recipe.flywheel.after) {
+            let mut training = after[stage].clone();
+            training.common_mut().seed = owner.seed;
+            model = self.train(training, Some(self.given(model, "", "")), Inputs::new())?;
             self.nodes[model].owners.insert(owner.clone());
-            points.push((after.point(), model, self.eval(after.point(), model, &owner)?));
+            points.push((stage.point(), model, self.eval(stage.point(), model, &owner)?));
         }
         Ok(Chain { owner, points, dynamics: None })
     }
@@ -727,10 +666,7 @@ impl Builder<'_> {
         before: &Chain,
     ) -> Result<(Given, Option<Given>), Error> {
         let reference = match arm.parse_reference() {
-            Reference::Path(path) => {
-                let path = locate_checkpoint(&path)?;
-                Given { input: Input::Content(files::hash_model(&path)?), path }
-            }
+            Reference::Path(path) => checkpoint(&path)?,
             Reference::Stage(point, None) => self.given(before.node(point), "", ""),
             Reference::Stage(point, Some(step)) => {
                 let index = before.node(point);
@@ -750,6 +686,12 @@ impl Builder<'_> {
         }
         Ok((reference, Some(scores)))
     }
+}
+
+/// A model of the user's.
+fn checkpoint(path: &Path) -> Result<Given, Error> {
+    let path = locate_checkpoint(path)?;
+    Ok(Given { input: Input::Content(files::hash_model(&path)?), path })
 }
 
 /// The content of the files that questions come from.
@@ -776,12 +718,9 @@ fn can_use_scores(objective: &Objective) -> bool {
 
 /// Whether a run keeps the checkpoint of a step.
 fn check_step(arm: &Arm, step: u64, work: &Work) -> Result<(), Error> {
-    let (every, steps) = match work {
-        Work::Train(_, settings) => (kept(&settings.checkpoints), settings.steps),
-        Work::Dpo(settings) => (kept(&settings.checkpoints), settings.steps),
-        Work::Rl(settings) => (kept(&settings.checkpoints), Some(settings.steps)),
-        _ => unreachable!("points are runs"),
-    };
+    let Work::Train(training) = work else { unreachable!("points are runs") };
+    let Common { checkpoints, steps, .. } = training.common();
+    let (every, steps) = (checkpoints.permanent_every, *steps);
     let problem = match (every, steps) {
         (_, Some(steps)) if step > steps => format!("is beyond the {steps} steps of that run"),
         (_, Some(steps)) if step == steps => return Ok(()),
@@ -790,10 +729,6 @@ fn check_step(arm: &Arm, step: u64, work: &Work) -> Result<(), Error> {
         (every, _) => format!("is not kept: that stage keeps every {every}th step"),
     };
     Err(Error::Reference { arm: arm.name.clone(), reference: arm.reference.clone(), problem })
-}
-
-fn kept(checkpoints: &Checkpoints) -> u64 {
-    checkpoints.permanent_every
 }
 
 #[cfg(test)]

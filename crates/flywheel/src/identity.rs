@@ -12,53 +12,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// What a run's settings have that says where, or how fast, and nothing about its result.
-pub(crate) const OF_TRAINING: [&str; 9] = [
-    "run",
-    "health",
-    "from",
-    "data.tokens",
-    "data.examples.files",
-    "reference",
-    "held_out.stores",
-    "checkpoints.ephemeral_every",
-    "checkpoints.keep_last",
-];
-pub(crate) const OF_RL: [&str; 9] = [
-    "run",
-    "health",
-    "from",
-    "prompts.files",
-    "reference",
-    "held_out.stores",
-    "rollout.batch_size",
-    "checkpoints.ephemeral_every",
-    "checkpoints.keep_last",
-];
-pub(crate) const OF_DPO: [&str; 9] = [
-    "run",
-    "health",
-    "from",
-    "examples.files",
-    "reference",
-    "cache",
-    "held_out.stores",
-    "checkpoints.ephemeral_every",
-    "checkpoints.keep_last",
-];
-pub(crate) const OF_EVAL: [&str; 7] =
-    ["model", "out", "overwrite", "batch_size", "paths", "shots.gsm8k.path", "shots.svamp.path"];
-pub(crate) const OF_DYNAMICS: [&str; 8] = [
-    "runs",
-    "reference",
-    "stores",
-    "out",
-    "eval.batch_size",
-    "eval.paths",
-    "eval.shots.gsm8k.path",
-    "eval.shots.svamp.path",
-];
-
 /// What an id is made of.
 pub(crate) fn identity(
     stage: &str,

@@ -1,7 +1,7 @@
 //! The flywheel: a graph of stages, each run once.
 //!
 //! In reading order: a [`Recipe`] is what a user writes, the ordinary stage tables as templates and the [`Settings`]
-//! of the flywheel; [`Graph`] makes nodes of them, each known by the hash of everything that its result depends on;
+//! of the flywheel; [`Training`] is any of the stages that train; [`Graph`] makes nodes of them, each known by the hash of everything that its result depends on;
 //! [`state`] compares the graph with what lies in the run directory; [`run()`] makes what is missing, in order, by the
 //! very calls that the single verbs make; [`report`] is what came of it, arm by arm, with what it [cost](cost::Cost).
 //!
@@ -19,6 +19,7 @@ pub mod report;
 pub mod run;
 pub mod settings;
 pub mod state;
+pub mod training;
 
 pub use cost::Cost;
 pub use error::Error;
@@ -29,3 +30,4 @@ pub use report::Report;
 pub use run::{Runner, prune, run};
 pub use settings::Settings;
 pub use state::{Record, State};
+pub use training::{Tables, Training};

@@ -1,12 +1,14 @@
 //! What a user writes: the tables of the single verbs as templates, and `[flywheel]`.
 
 use crate::settings::{After, Arm, Settings};
-use crate::{Error, identity};
+use crate::training::{Tables, Training};
+use crate::{Error, Stage};
 use remit_corpus::{Prepare, TrainTokenizer};
 use remit_objective::Objective;
-use remit_train::ScoreSettings;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use remit_train::settings::Common;
+use remit_train::{ScoreSettings, Text};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 /// A recipe with one table a stage. The flywheel fills in places, seeds, objectives and references.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,12 +25,8 @@ pub struct Recipe {
     pub midtrain: Option<remit_train::Settings>,
     /// `[score]`; without it references run beside the learner.
     pub score: Option<ScoreSettings>,
-    /// `[sft]`.
-    pub sft: Option<remit_train::Settings>,
-    /// `[dpo]`.
-    pub dpo: Option<remit_train::dpo::Settings>,
-    /// `[rl]`.
-    pub rl: Option<remit_rl::Settings>,
+    /// `[sft]`, `[dpo]`, `[rl]`: those that there are.
+    pub after: BTreeMap<After, Training>,
     /// `[eval]`; without it nothing is evaluated but the held-out text of the runs.
     pub eval: Option<remit_eval::Settings>,
     /// `[dynamics]`; without it no model is put beside another.
@@ -44,9 +42,7 @@ pub struct Recipe {
 pub(crate) struct Templates {
     pub midtrain: remit_train::Settings,
     pub score: Option<ScoreSettings>,
-    pub sft: Option<remit_train::Settings>,
-    pub dpo: Option<remit_train::dpo::Settings>,
-    pub rl: Option<remit_rl::Settings>,
+    pub after: BTreeMap<After, Training>,
 }
 
 const FROM_ARMS: &str = "it follows from the arms";
@@ -55,6 +51,33 @@ const FROM_RUN: &str = "everything goes to `flywheel.run`";
 const FROM_SEEDS: &str = "it is one of `flywheel.seeds`";
 
 impl Recipe {
+    /// The tables of a recipe that has `[flywheel]`. `lockfile` is the text of the `Cargo.lock` that generated ordinary
+    /// text comes from.
+    ///
+    /// # Errors
+    /// A table that is not what it is to be.
+    pub fn read<T: Tables>(tables: &mut T, lockfile: &str) -> Result<Recipe, T::Error> {
+        Ok(Recipe {
+            engine: None,
+            flywheel: tables.table("flywheel")?.expect("it is there"),
+            tokenizer: tables.table("tokenizer")?,
+            prepare: tables.table("prepare")?,
+            pretrain: tables.table("pretrain")?,
+            midtrain: tables.table("midtrain")?,
+            score: tables.table("score")?,
+            after: {
+                let mut after = BTreeMap::new();
+                for stage in After::ALL {
+                    after.extend(Training::read(stage, tables)?.map(|training| (stage, training)));
+                }
+                after
+            },
+            eval: tables.table("eval")?,
+            dynamics: tables.table("dynamics")?,
+            lockfile: lockfile.to_owned(),
+        })
+    }
+
     /// Checks the flywheel's settings, that every stage has its table, and that none sets what is filled in.
     ///
     /// # Errors
@@ -71,13 +94,8 @@ impl Recipe {
         if self.midtrain.is_none() {
             return missing("midtrain", "is what the arms are about");
         }
-        for after in &self.flywheel.after {
-            match after {
-                After::Sft if self.sft.is_none() => return missing("sft", "`flywheel.after` names"),
-                After::Dpo if self.dpo.is_none() => return missing("dpo", "`flywheel.after` names"),
-                After::Rl if self.rl.is_none() => return missing("rl", "`flywheel.after` names"),
-                _ => {}
-            }
+        if let Some(after) = self.flywheel.after.iter().find(|after| !self.after.contains_key(after)) {
+            return missing(after.point().name(), "`flywheel.after` names");
         }
         self.check_owned()
     }
@@ -94,18 +112,23 @@ impl Recipe {
         let base = self.flywheel.base.is_some();
         check(base && self.tokenizer.is_some(), "tokenizer", "the one of `flywheel.base` is used")?;
         check(base && self.pretrain.is_some(), "pretrain", "`flywheel.base` is in its place")?;
-        for (stage, settings) in
-            [("pretrain", &self.pretrain), ("midtrain", &self.midtrain), ("sft", &self.sft)]
-        {
-            let Some(settings) = settings else { continue };
-            let key = |key: &str| format!("{stage}.{key}");
-            let is_first = stage == "pretrain";
-            check(!settings.run.as_os_str().is_empty(), &key("run"), FROM_RUN)?;
-            check(!is_first && settings.from.is_some(), &key("from"), FROM_GRAPH)?;
-            check(!settings.data.tokens.as_os_str().is_empty(), &key("data.tokens"), FROM_GRAPH)?;
-            check(settings.objective != Objective::Ntp, &key("objective"), FROM_ARMS)?;
-            check(settings.reference.is_some(), &key("reference"), FROM_ARMS)?;
-            check(!is_first && settings.seed != 1, &key("seed"), FROM_SEEDS)?;
+        for training in self.training() {
+            let key = |key: &str| format!("{}.{key}", training.name());
+            let is_first = training.stage() == Stage::Pretrain;
+            let Common { run, from, seed, .. } = training.common();
+            let is_set = |path: &Path| !path.as_os_str().is_empty();
+            check(is_set(run), &key("run"), FROM_RUN)?;
+            check(!is_first && from.as_deref().is_some_and(is_set), &key("from"), FROM_GRAPH)?;
+            check(!is_first && *seed != 1, &key("seed"), FROM_SEEDS)?;
+            match &training {
+                Training::Text(_, settings) => {
+                    check(is_set(&settings.data.tokens), &key("data.tokens"), FROM_GRAPH)?;
+                    check(settings.objective != Objective::Ntp, &key("objective"), FROM_ARMS)?;
+                    check(settings.reference.is_some(), &key("reference"), FROM_ARMS)?;
+                }
+                Training::Dpo(settings) => check(settings.cache.is_some(), &key("cache"), FROM_RUN)?,
+                Training::Rl(_) => {}
+            }
         }
         if let Some(score) = &self.score {
             for (path, key, how) in [
@@ -115,17 +138,6 @@ impl Recipe {
             ] {
                 check(!path.as_os_str().is_empty(), key, how)?;
             }
-        }
-        if let Some(dpo) = &self.dpo {
-            check(!dpo.run.as_os_str().is_empty(), "dpo.run", FROM_RUN)?;
-            check(dpo.cache.is_some(), "dpo.cache", FROM_RUN)?;
-            check(!dpo.from.as_os_str().is_empty(), "dpo.from", FROM_GRAPH)?;
-            check(dpo.seed != 1, "dpo.seed", FROM_SEEDS)?;
-        }
-        if let Some(rl) = &self.rl {
-            check(!rl.run.as_os_str().is_empty(), "rl.run", FROM_RUN)?;
-            check(!rl.from.as_os_str().is_empty(), "rl.from", FROM_GRAPH)?;
-            check(rl.seed != 1, "rl.seed", FROM_SEEDS)?;
         }
         if let Some(eval) = &self.eval {
             check(!eval.model.as_os_str().is_empty(), "eval.model", FROM_GRAPH)?;
@@ -139,50 +151,51 @@ impl Recipe {
         Ok(())
     }
 
+    /// The stages that train, in the order of the pipeline.
+    fn training(&self) -> Vec<Training> {
+        let text = |stage, settings: &Option<remit_train::Settings>| {
+            settings.clone().map(|settings| Training::Text(stage, Box::new(settings)))
+        };
+        let [pretrain, midtrain] =
+            [text(Text::Pretrain, &self.pretrain), text(Text::Midtrain, &self.midtrain)];
+        pretrain.into_iter().chain(midtrain).chain(self.after.values().cloned()).collect()
+    }
+
     /// The templates with what `arm` has different.
     pub(crate) fn templates(&self, arm: &Arm) -> Result<Templates, Error> {
-        for key in arm.settings.keys() {
-            if !["midtrain", "score", "sft", "dpo", "rl"].contains(&key.as_str()) {
-                let problem = "is no stage that an arm can have its own way: `midtrain`, `score`, `sft`, `dpo` and `rl` are";
-                return Err(Error::Setting {
-                    key: format!("flywheel.arms: {}.settings.{key}", arm.name),
-                    problem: problem.into(),
-                });
+        let wrong = |table: &str, problem: String| {
+            Err(Error::Setting { key: format!("flywheel.arms: {}.settings.{table}", arm.name), problem })
+        };
+        let after = After::ALL.map(|after| after.point().name());
+        for table in arm.settings.keys().map(String::as_str) {
+            let is_there = match table {
+                "midtrain" => self.midtrain.is_some(),
+                "score" => self.score.is_some(),
+                _ if after.contains(&table) => self.after.values().any(|training| training.name() == table),
+                _ => {
+                    let [first @ .., last] = after.map(|name| format!("`{name}`"));
+                    let known = first.join(", ");
+                    return wrong(
+                        table,
+                        format!(
+                            "is no stage that an arm can have its own way: `midtrain`, `score`, {known} and {last} are"
+                        ),
+                    );
+                }
+            };
+            if !is_there {
+                return wrong(table, format!("changes `[{table}]`, which the recipe does not have"));
             }
         }
+        let after = self.after.iter().map(|(after, training)| Ok((*after, training.changed(arm)?)));
         let changed = Recipe {
-            midtrain: changed(arm, "midtrain", &self.midtrain)?,
-            score: changed(arm, "score", &self.score)?,
-            sft: changed(arm, "sft", &self.sft)?,
-            dpo: changed(arm, "dpo", &self.dpo)?,
-            rl: changed(arm, "rl", &self.rl)?,
+            midtrain: self.midtrain.as_ref().map(|settings| arm.changed("midtrain", settings)).transpose()?,
+            score: self.score.as_ref().map(|settings| arm.changed("score", settings)).transpose()?,
+            after: after.collect::<Result<_, Error>>()?,
             ..self.clone()
         };
         changed.check_owned()?;
-        Ok(Templates {
-            midtrain: changed.midtrain.expect("`validate` asks for it"),
-            score: changed.score,
-            sft: changed.sft,
-            dpo: changed.dpo,
-            rl: changed.rl,
-        })
+        let midtrain = changed.midtrain.expect("`validate` asks for it");
+        Ok(Templates { midtrain, score: changed.score, after: changed.after })
     }
-}
-
-/// A template with an arm's own settings in it.
-fn changed<T: Clone + Serialize + DeserializeOwned>(
-    arm: &Arm,
-    stage: &str,
-    template: &Option<T>,
-) -> Result<Option<T>, Error> {
-    let Some(change) = arm.settings.get(stage) else { return Ok(template.clone()) };
-    let key = format!("flywheel.arms: {}.settings.{stage}", arm.name);
-    let wrong = |problem: String| Error::Setting { key: key.clone(), problem };
-    let toml::Value::Table(change) = change else { return Err(wrong("is not a table".into())) };
-    let Some(template) = template else {
-        return Err(wrong(format!("changes `[{stage}]`, which the recipe does not have")));
-    };
-    let mut table = toml::Table::try_from(template).expect("settings are plain values");
-    identity::merge(&mut table, change);
-    table.try_into().map(Some).map_err(|error: toml::de::Error| wrong(error.message().to_owned()))
 }

@@ -4,6 +4,7 @@ use crate::graph::Graph;
 use crate::models;
 use crate::settings::{BASELINE, Point};
 use crate::state::{self, Look, Record};
+use crate::training::Training;
 use crate::{Chain, Cost, Error, Owner, Stage, State, Work};
 use remit_eval::metrics::{Bootstrap, Mean, Paired, paired};
 use remit_eval::{RESULTS, read_results};
@@ -318,8 +319,10 @@ fn rl_step(graph: &Graph, records: &BTreeMap<usize, Record>) -> Option<(u64, f64
     let mut found = Vec::new();
     for chain in graph.chains.iter().filter(|chain| chain.owner.arm == BASELINE) {
         for (_, model, _) in &chain.points {
-            if let (Work::Rl(settings), Some(record)) = (&graph.nodes[*model].work, records.get(model)) {
-                found.push((settings.steps, record.cost.flops));
+            if let (Work::Train(Training::Rl(settings)), Some(record)) =
+                (&graph.nodes[*model].work, records.get(model))
+            {
+                found.push((settings.steps(), record.cost.flops));
             }
         }
     }

@@ -3,16 +3,20 @@
 //! Every stage resumes by itself and does nothing where it is done, so a flywheel that was killed goes on in the very
 //! step, window or unit where it was.
 
+use crate::cost::Costly;
 use crate::graph::{Graph, NODES, Node, Work};
 use crate::report::{self, Report};
 use crate::state::{self, Look, State};
+use crate::training::{Training, each};
 use crate::{Cost, Error, cost};
 use remit_corpus::{Prepare, TrainTokenizer};
 use remit_eval::Evaluation;
 use remit_eval::dynamics::{self, Dynamics, Point};
+use remit_rl::Rl;
 use remit_store::Lock;
 use remit_store::atomic;
-use remit_train::{ScorePlan, Summary};
+use remit_train::dpo::Dpo;
+use remit_train::{Planned, ScorePlan, Stage, Summary};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -32,14 +36,10 @@ pub trait Runner {
     fn tokenizer(&mut self, settings: &TrainTokenizer, out: &Path) -> Result<(), Self::Error>;
     /// Makes the token store `out`.
     fn prepare(&mut self, settings: &Prepare, out: &Path) -> Result<(), Self::Error>;
-    /// Runs a stage over text.
-    fn train(&mut self, plan: remit_train::Plan) -> Result<Summary, Self::Error>;
+    /// Runs a stage that trains.
+    fn train<P: Planned<Error: Into<Error>>>(&mut self, plan: P) -> Result<Summary, Self::Error>;
     /// Writes scores.
     fn score(&mut self, plan: &ScorePlan) -> Result<(), Self::Error>;
-    /// Runs preference optimisation.
-    fn dpo(&mut self, plan: remit_train::dpo::Plan) -> Result<Summary, Self::Error>;
-    /// Runs reinforcement learning.
-    fn rl(&mut self, plan: remit_rl::Plan) -> Result<Summary, Self::Error>;
     /// Evaluates; also returns how many tokens were read or generated for it.
     fn eval(&mut self, plan: &remit_eval::Plan) -> Result<(Evaluation, u64), Self::Error>;
     /// Puts models beside a reference and writes the file that the plan names.
@@ -161,34 +161,15 @@ impl<R: Runner> Turn<'_, R> {
                 self.runner.prepare(settings, &node.directory.join("store"))?;
                 clock(Cost::default())
             }
-            Work::Train(stage, settings) => {
-                let plan = remit_train::Plan::new((**settings).clone(), *stage).map_err(Error::from)?;
-                refresh_settings(node, &plan.settings)?;
-                let cost = cost::of_training(&plan);
-                held_out = self.runner.train(plan)?.held_out;
-                let tokens = cost::tokens_of(&node.directory)?;
-                Cost { tokens, seconds: cost::seconds_of(&node.directory)?, ..cost }
+            Work::Train(training) => {
+                let (losses, cost) = each!(training, |stage, settings| self.train(node, stage, settings))?;
+                held_out = losses;
+                cost
             }
             Work::Score(settings) => {
                 let plan = ScorePlan::new(settings.clone()).map_err(Error::from)?;
                 self.runner.score(&plan)?;
                 clock(cost::of_scoring(&plan))
-            }
-            Work::Dpo(settings) => {
-                let plan = remit_train::dpo::Plan::new((**settings).clone()).map_err(Error::from)?;
-                refresh_settings(node, &plan.settings)?;
-                let cost = cost::of_dpo(&plan);
-                held_out = self.runner.dpo(plan)?.held_out;
-                let tokens = cost::tokens_of(&node.directory)?;
-                Cost { tokens, seconds: cost::seconds_of(&node.directory)?, ..cost }
-            }
-            Work::Rl(settings) => {
-                let plan = || remit_rl::Plan::new((**settings).clone()).map_err(Error::from);
-                refresh_settings(node, &plan()?.settings)?;
-                held_out = self.runner.rl(plan()?)?.held_out;
-                let cost = cost::of_rl(&plan()?, &node.directory)?;
-                let tokens = cost::tokens_of(&node.directory)?;
-                Cost { tokens, seconds: cost::seconds_of(&node.directory)?, ..cost }
             }
             Work::Eval(settings) => {
                 // Results without a record are of a process killed between the two; nobody knows what they took.
@@ -208,6 +189,26 @@ impl<R: Runner> Turn<'_, R> {
             }
         };
         Ok((held_out, cost))
+    }
+
+    /// Runs a stage that trains; held-out losses and what it took.
+    fn train<S: Stage>(
+        &mut self,
+        node: &Node,
+        stage: S,
+        settings: &S::Settings,
+    ) -> Result<(BTreeMap<String, f64>, Cost), R::Error>
+    where
+        S::Plan: Costly,
+        Error: From<S::Error>,
+    {
+        let plan = stage.plan(settings.clone()).map_err(Error::from)?;
+        refresh_settings(node, plan.settings())?;
+        let cost = plan.cost();
+        let held_out = self.runner.train(plan)?.held_out;
+        let cost = cost(&node.directory)?;
+        let (tokens, seconds) = (cost::tokens_of(&node.directory)?, cost::seconds_of(&node.directory)?);
+        Ok((held_out, Cost { tokens, seconds, ..cost }))
     }
 }
 

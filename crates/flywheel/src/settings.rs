@@ -1,7 +1,8 @@
 //! The `[flywheel]` table of a recipe.
 
-use crate::{Error, Generated};
+use crate::{Error, Generated, identity};
 use remit_objective::Objective;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -128,6 +129,9 @@ impl Point {
 }
 
 impl After {
+    /// All of them, in the order of the pipeline.
+    pub const ALL: [After; 3] = [After::Sft, After::Dpo, After::Rl];
+
     /// The point behind it.
     pub fn point(self) -> Point {
         match self {
@@ -179,6 +183,21 @@ impl Arm {
     pub fn after<'a>(&self, after: &'a [After]) -> &'a [After] {
         let last = |until| after.iter().position(|stage| stage.point() == until).map_or(0, |index| index + 1);
         &after[..self.until.map_or(after.len(), last)]
+    }
+
+    /// The settings of a stage with what this arm has different.
+    pub(crate) fn changed<T: Clone + Serialize + DeserializeOwned>(
+        &self,
+        stage: &str,
+        template: &T,
+    ) -> Result<T, Error> {
+        let Some(change) = self.settings.get(stage) else { return Ok(template.clone()) };
+        let key = format!("flywheel.arms: {}.settings.{stage}", self.name);
+        let wrong = |problem: String| Error::Setting { key: key.clone(), problem };
+        let toml::Value::Table(change) = change else { return Err(wrong("is not a table".into())) };
+        let mut table = toml::Table::try_from(template).expect("settings are plain values");
+        identity::merge(&mut table, change);
+        table.try_into().map_err(|error: toml::de::Error| wrong(error.message().to_owned()))
     }
 
     /// Checks where its turns end against the stages that there are.

@@ -42,14 +42,6 @@ pub enum Error {
     /// Of files.
     #[error(transparent)]
     Store(#[from] remit_store::Error),
-    /// A setting that is missing or makes no sense.
-    #[error("`rl.{key}` {problem}")]
-    Setting {
-        /// The key.
-        key: String,
-        /// What is wrong with it.
-        problem: String,
-    },
     /// No row to ask.
     #[error("there is no prompt{}", if *.dropped == 0 { String::new() } else { format!(": all {dropped} are too long") })]
     NoPrompts {
@@ -136,7 +128,6 @@ impl Error {
             }
             Error::Choices { .. } => return None,
             Error::EmptyMarker => "leave it out to look at the whole completion".into(),
-            Error::Setting { .. } => "`--dry-run` shows all settings as they are resolved".into(),
             Error::NoPrompts { dropped: 0 } => "name files with rows in `rl.prompts.files`".into(),
             Error::NoPrompts { .. } => "lower `rl.grpo.max_completion_length`, or take shorter prompts".into(),
             Error::UnknownVerifier { name, known, .. } => {

@@ -18,5 +18,5 @@ pub mod verifiers;
 pub mod verify;
 
 pub use error::Error;
-pub use run::{Plan, run};
+pub use run::{Plan, Rl};
 pub use settings::Settings;

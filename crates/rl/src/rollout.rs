@@ -61,7 +61,7 @@ impl Sampler {
         verifiers: Verifiers,
         tokenizer: std::sync::Arc<Tokenizer>,
     ) -> Sampler {
-        let order = Shuffle::new(prompts.prompts.len() as u64, settings.seed, "prompts");
+        let order = Shuffle::new(prompts.prompts.len() as u64, settings.common.seed, "prompts");
         Sampler { settings: settings.clone(), prompts, verifiers, tokenizer, order }
     }
 
@@ -121,7 +121,7 @@ impl Sampler {
 
     /// A group for each prompt at `positions` of the row.
     fn round(&self, engine: &mut dyn Engine, positions: std::ops::Range<u64>) -> Result<Vec<Rollout>, Error> {
-        let Settings { seed, rollout, grpo, .. } = &self.settings;
+        let Settings { common, rollout, grpo, .. } = &self.settings;
         let (mut prompts, mut requests) = (Vec::new(), Vec::new());
         for position in positions {
             let prompt = self.order.at(position) as usize;
@@ -129,7 +129,7 @@ impl Sampler {
                 prompts.push(prompt);
                 requests.push(Request {
                     prompt: self.prompt(prompt).tokens.clone(),
-                    seed: sample_seed(*seed, position, sample),
+                    seed: sample_seed(common.seed, position, sample),
                     max_new_tokens: grpo.max_completion_length,
                 });
             }

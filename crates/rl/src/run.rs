@@ -3,20 +3,21 @@
 use crate::Error;
 use crate::prompts::Prompts;
 use crate::rollout::{RolloutBatch, Sampler};
-use crate::settings::Settings;
+use crate::settings::{STAGE, Settings};
 use crate::transcripts;
 use crate::update::{Outcome, Sequence, update};
 use crate::verifiers::Verifiers;
 use remit_corpus::Tokenizer;
 use remit_corpus::examples::Encoder;
-use remit_engine::{Engine, Learning, ModelId, Usage};
+use remit_engine::{Engine, ModelId, Usage};
 use remit_model::generate::Finish;
 use remit_model::{Architecture, Frozen, Keep, Workspace};
 use remit_store::hash::hash_checkpoint;
 use remit_train::held_out::HeldOutPlan;
 use remit_train::metrics::StepRecord;
 use remit_train::{
-    Companions, Frame, Method, Observer, Progress, Start, Summary, Taken, keep, locate_checkpoint, open_model,
+    Companions, Frame, Memory, Method, Planned, Progress, Stage, Start, Taken, keep, locate_checkpoint,
+    open_model,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -48,14 +49,26 @@ pub struct Plan {
     held_out: HeldOutPlan,
 }
 
-impl Plan {
-    /// Opens and checks everything that `settings` name.
-    ///
-    /// # Errors
-    /// Settings that make no sense, files that cannot be read, rows that cannot be asked.
-    pub fn new(settings: Settings) -> Result<Plan, Error> {
+/// The stage.
+#[derive(Clone, Copy, Debug)]
+pub struct Rl;
+
+impl Stage for Rl {
+    type Settings = Settings;
+    type Plan = Plan;
+    type Error = Error;
+
+    fn name(self) -> &'static str {
+        STAGE
+    }
+
+    fn validate(self, settings: &Settings) -> Result<(), Error> {
+        settings.validate()
+    }
+
+    fn plan(self, settings: Settings) -> Result<Plan, Error> {
         settings.validate()?;
-        let start = locate_checkpoint(&settings.from)?;
+        let start = locate_checkpoint(settings.common.from())?;
         let architecture = open_model(&start)?;
         let tokenizer = Tokenizer::of_checkpoint(&start)?;
         let tokenizer =
@@ -82,7 +95,7 @@ impl Plan {
             return Err(error.into());
         }
         let held_out = HeldOutPlan::open(
-            &settings.held_out,
+            &settings.common.held_out,
             &start,
             &architecture,
             window,
@@ -107,77 +120,56 @@ impl Plan {
     }
 }
 
-impl Plan {
-    /// Bytes that the run will hold, the files of a large reference left out: parameters, gradients and moments; what
-    /// the passes of an update keep; the caches of the sequences at work.
-    pub fn memory(&self) -> u64 {
-        let (architecture, float) = (&self.architecture, size_of::<f32>() as u64);
-        let parameters = architecture.num_parameters() * float;
-        let rows = self.settings.micro_batch_windows * self.window;
-        let activations = Workspace::bytes(architecture, rows, keep(self.settings.recompute));
-        let positions = (self.settings.rollout.batch_size * self.window) as u64;
-        let caches = positions * (architecture.layers * architecture.cache_width()) as u64 * float;
-        let logits =
-            (self.window.max(self.settings.rollout.batch_size) * architecture.vocab_size) as u64 * float;
-        let reference = self.reference_architecture.as_ref().map_or(0, |reference| {
-            Frozen::frozen_bytes(reference) + Workspace::bytes(reference, rows, Keep::Nothing)
-        });
-        4 * parameters + activations + caches + logits + reference
-    }
-}
+impl Planned for Plan {
+    type Settings = Settings;
+    type Error = Error;
 
-/// Runs to the end; the same call again goes on where the last one was stopped, and does nothing when it was not.
-///
-/// # Errors
-/// Whatever stops a run: see [`Error`].
-pub fn run(plan: Plan, engine: &mut dyn Engine, observer: &mut dyn Observer) -> Result<Summary, Error> {
-    let Plan {
-        settings,
-        start,
-        prompts,
-        window,
-        reference,
-        verifiers,
-        tokenizer,
-        chat_template,
-        stop_tokens,
-        held_out,
-        ..
-    } = plan;
-    let mut inputs = BTreeMap::from([("prompts".to_owned(), prompts.content_hash())]);
-    if let Some(reference) = &reference {
-        inputs.insert("reference".into(), hash_checkpoint(reference)?);
+    fn settings(&self) -> &Settings {
+        &self.settings
     }
-    let frame = Frame {
-        run: settings.run.clone(),
-        settings: toml::Table::try_from(&settings).expect("settings are plain values"),
-        inputs,
-        steps: settings.steps,
-        learning_rate: settings.optimizer.learning_rate,
-        schedule: settings.schedule.clone(),
-        start: Start::From(start.clone(), settings.moments),
-        learning: Learning { end_tokens: stop_tokens, ..settings.learning() },
-        usage: Usage {
-            rows: settings.micro_batch_windows * window,
-            length: window,
-            temperature: settings.rollout.temperature as f32,
-            precision: settings.precision,
-        },
-        companions: Companions { tokenizer: Some(start), chat_template },
-        checkpoints: settings.checkpoints.clone(),
-        health: settings.health.clone(),
-        held_out,
-    };
-    let sampler = Sampler::new(&settings, prompts, verifiers, tokenizer);
-    let mut method = Reinforce {
-        settings,
-        sampler,
-        window,
-        usage: frame.usage,
-        reference_checkpoint: reference,
-        reference: None,
-    };
-    remit_train::run::run(&frame, &mut method, engine, observer)
+
+    /// Parameters, gradients and moments; what the passes of an update keep; the caches of the sequences at work.
+    fn memory(&self) -> Memory {
+        let (architecture, float) = (&self.architecture, size_of::<f32>() as u64);
+        let Settings { micro_batch_windows, rollout, common, .. } = &self.settings;
+        let rows = micro_batch_windows * self.window;
+        let positions = (rollout.batch_size * self.window) as u64;
+        Memory {
+            activations: Workspace::bytes(architecture, rows, keep(common.recompute)),
+            logits: (self.window.max(rollout.batch_size) * architecture.vocab_size) as u64 * float,
+            caches: positions * (architecture.layers * architecture.cache_width()) as u64 * float,
+            reference: self.reference_architecture.as_ref().map_or(0, |reference| {
+                Frozen::frozen_bytes(reference) + Workspace::bytes(reference, rows, Keep::Nothing)
+            }),
+            ..Memory::of_learner(architecture)
+        }
+    }
+
+    fn begin(self) -> Result<(Frame, impl Method<Error = Error>), Error> {
+        let Plan { settings, start, prompts, window, reference, chat_template, held_out, .. } = self;
+        let mut inputs = BTreeMap::from([("prompts".to_owned(), prompts.content_hash())]);
+        if let Some(reference) = &reference {
+            inputs.insert("reference".into(), hash_checkpoint(reference)?);
+        }
+        let companions = Companions { tokenizer: Some(start.clone()), chat_template };
+        let start = Start::From(start, settings.common.moments);
+        let mut frame = Frame::new(&settings, settings.steps(), start);
+        frame.learning.end_tokens = self.stop_tokens;
+        frame.usage.rows = settings.micro_batch_windows * window;
+        frame.usage.length = window;
+        frame.usage.temperature = settings.rollout.temperature as f32;
+        let frame = Frame { inputs, companions, held_out, ..frame };
+        let sampler = Sampler::new(&settings, prompts, self.verifiers, self.tokenizer);
+        let method = Reinforce {
+            settings,
+            sampler,
+            window,
+            usage: frame.usage,
+            reference_checkpoint: reference,
+            reference: None,
+        };
+        Ok((frame, method))
+    }
 }
 
 /// Rollouts and updates.
@@ -220,7 +212,7 @@ impl Method for Reinforce {
         }
         let step = progress.step;
         if self.settings.transcripts_every > 0 && (step - 1).is_multiple_of(self.settings.transcripts_every) {
-            transcripts::write(&self.settings.run, step, &batch, &self.sampler)?;
+            transcripts::write(&self.settings.common.run, step, &batch, &self.sampler)?;
         }
         if self.settings.patience > 0 && progress.idle >= self.settings.patience {
             return Err(Error::Stuck { step, idle: progress.idle, reward: batch.mean_reward });

@@ -3,75 +3,50 @@
 use crate::Error;
 use crate::verify::Verify;
 use remit_corpus::examples::Examples;
-use remit_engine::{Learning, Precision};
 use remit_model::generate::Sampling;
 use remit_objective::Grpo;
-use remit_optim::{AdamW, Schedule, WeightDecayRule};
-use remit_train::Health;
-use remit_train::settings::{Checkpoints, HeldOut, Moments};
+use remit_train::settings::{Checkpoints, Common, wrong};
+use remit_train::stage_settings;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Settings of a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Settings {
-    /// The run directory.
-    pub run: PathBuf,
-    /// Decides the order of prompts and every draw.
-    pub seed: u64,
-    /// The policy to begin with: a checkpoint, or a run directory whose latest checkpoint is meant.
-    pub from: PathBuf,
-    /// What becomes of the optimiser's moments in `from`.
-    pub moments: Moments,
-    /// Length of the run; a step is a rollout batch and the updates on it.
-    pub steps: u64,
-    /// Arithmetic of matrix products in updates; rollouts are float32.
-    pub precision: Precision,
-    /// Keep only the inputs of blocks and make the rest again in the backward pass: less memory, more time.
-    pub recompute: bool,
-    /// Bound of the gradient's global norm; 0 for none.
-    pub clip_norm: f64,
-    /// What is asked, and where its answers are.
-    pub prompts: Examples,
-    /// The verifier of every row. Left out, each row names its own in `verifier`, `dataset` or `data_source`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub verifier: Option<String>,
-    /// Verifiers by name, beside and before the built-in ones.
-    pub verifiers: BTreeMap<String, Verify>,
-    /// How completions are sampled.
-    pub rollout: Rollout,
-    /// The loss.
-    pub grpo: Grpo,
-    /// The reference of the KL estimate, read where `grpo.beta` is above 0; `from` where it is left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reference: Option<PathBuf>,
-    /// Optimiser steps that share a rollout batch, each on an equal part of its groups.
-    pub steps_per_generation: usize,
-    /// Passes over a rollout batch.
-    pub num_iterations: usize,
-    /// Windows a forward pass of an update. The result does not depend on it beyond rounding.
-    pub micro_batch_windows: usize,
-    /// Largest difference of a log-probability between sampler and trainer, in nats. More than that is an error.
-    pub log_prob_tolerance: f64,
-    /// Steps in a row whose groups all have equal rewards after which the run stops; 0 for never.
-    pub patience: u64,
-    /// Steps between transcripts; 0 for none.
-    pub transcripts_every: u64,
-    /// The optimiser.
-    pub optimizer: AdamW,
-    /// Which parameters decay.
-    pub decay: WeightDecayRule,
-    /// The learning rate over time; constant where nothing is said.
-    pub schedule: Schedule,
-    /// Evaluation on held-out text: what the model forgets.
-    pub held_out: HeldOut,
-    /// When and how checkpoints are written.
-    pub checkpoints: Checkpoints,
-    /// What is looked at on the way, and what is done about it.
-    #[serde(skip_serializing_if = "Health::is_default")]
-    pub health: Health,
+/// The recipe's table.
+pub(crate) const STAGE: &str = "rl";
+
+stage_settings! {
+    /// Settings of a run.
+    beginning {}
+    length {}
+    own {
+        /// What is asked, and where its answers are.
+        prompts: Examples,
+        /// The verifier of every row. Left out, each row names its own in `verifier`, `dataset` or `data_source`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        verifier: Option<String>,
+        /// Verifiers by name, beside and before the built-in ones.
+        verifiers: BTreeMap<String, Verify>,
+        /// How completions are sampled.
+        rollout: Rollout,
+        /// The loss.
+        grpo: Grpo,
+        /// The reference of the KL estimate, read where `grpo.beta` is above 0; `from` where it is left out.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reference: Option<PathBuf>,
+        /// Optimiser steps that share a rollout batch, each on an equal part of its groups.
+        steps_per_generation: usize,
+        /// Passes over a rollout batch.
+        num_iterations: usize,
+        /// Windows a forward pass of an update. The result does not depend on it beyond rounding.
+        micro_batch_windows: usize,
+        /// Largest difference of a log-probability between sampler and trainer, in nats. More than that is an error.
+        log_prob_tolerance: f64,
+        /// Steps in a row whose groups all have equal rewards after which the run stops; 0 for never.
+        patience: u64,
+        /// Steps between transcripts; 0 for none.
+        transcripts_every: u64,
+    }
+    places ["prompts.files", "reference", "rollout.batch_size"]
 }
 
 /// How completions are sampled.
@@ -112,15 +87,9 @@ impl Default for Rollout {
 
 impl Default for Settings {
     fn default() -> Self {
+        let checkpoints = Checkpoints { ephemeral_every: 20, ..Checkpoints::default() };
         Settings {
-            run: PathBuf::new(),
-            seed: 1,
-            from: PathBuf::new(),
-            moments: Moments::Reset,
-            steps: 100,
-            precision: Precision::F32,
-            recompute: false,
-            clip_norm: 1.0,
+            common: Common { steps: Some(100), checkpoints, ..Common::fine_tuning(1e-5) },
             prompts: Examples::default(),
             verifier: None,
             verifiers: BTreeMap::new(),
@@ -133,26 +102,14 @@ impl Default for Settings {
             log_prob_tolerance: 0.01,
             patience: 20,
             transcripts_every: 20,
-            optimizer: AdamW { weight_decay: 0.0, ..AdamW::new(1e-5) },
-            decay: WeightDecayRule::default(),
-            schedule: Schedule::default(),
-            held_out: HeldOut::default(),
-            checkpoints: Checkpoints { ephemeral_every: 20, ..Checkpoints::default() },
-            health: Health::default(),
         }
     }
 }
 
 impl Settings {
-    /// How a gradient is made and becomes an update.
-    pub fn learning(&self) -> Learning {
-        Learning {
-            optimizer: self.optimizer.clone(),
-            decay: self.decay.clone(),
-            clip_norm: self.clip_norm,
-            recompute: self.recompute,
-            end_tokens: Vec::new(),
-        }
+    /// Steps of the run.
+    pub fn steps(&self) -> u64 {
+        self.common.steps.unwrap_or(0)
     }
 
     /// How tokens are chosen.
@@ -166,15 +123,11 @@ impl Settings {
     /// # Errors
     /// A setting that is missing or makes no sense.
     pub fn validate(&self) -> Result<(), Error> {
-        let wrong =
-            |key: &str, problem: &str| Err(Error::Setting { key: key.into(), problem: problem.into() });
-        for (key, path) in [("run", &self.run), ("from", &self.from)] {
-            if path.as_os_str().is_empty() {
-                return wrong(key, "is missing");
-            }
-        }
+        let wrong = |key: &str, problem: &str| Err(wrong(STAGE, key, problem).into());
+        self.common.validate(STAGE)?;
+        self.common.require_from(STAGE, "is missing")?;
         for (key, number) in [
-            ("steps", self.steps as usize),
+            ("steps", self.steps() as usize),
             ("rollout.prompts", self.rollout.prompts),
             ("rollout.max_rounds", self.rollout.max_rounds),
             ("steps_per_generation", self.steps_per_generation),
@@ -194,21 +147,15 @@ impl Settings {
         if self.rollout.stop.iter().any(String::is_empty) {
             return wrong("rollout.stop", "has an empty text, which is found everywhere");
         }
-        if !(self.clip_norm >= 0.0 && self.clip_norm.is_finite()) {
-            return wrong("clip_norm", "must be a finite number, 0 or more");
-        }
         if !(self.log_prob_tolerance > 0.0 && self.log_prob_tolerance.is_finite()) {
             return wrong("log_prob_tolerance", "must be a finite number above 0");
         }
         if self.rollout.temperature <= 0.0 {
             return wrong("rollout.temperature", "must be above 0: completions of a group have to differ");
         }
-        self.health.validate("rl", &self.held_out)?;
         self.sampling().validate()?;
         self.grpo.validate()?;
-        self.optimizer.validate()?;
-        self.schedule.validate(self.steps)?;
-        Ok(())
+        Ok(self.common.schedule().validate(self.steps())?)
     }
 }
 
@@ -220,15 +167,16 @@ mod tests {
     fn default_rules_of_health_are_not_written_into_settings() {
         let mut settings = Settings::default();
         assert!(!toml::to_string(&settings).expect("settings").contains("health"));
-        settings.health.reward_stuck.span = 9;
+        settings.common.health.reward_stuck.span = 9;
         assert!(toml::to_string(&settings).expect("settings").contains("[health.reward_stuck]"));
     }
 
     #[test]
     fn rules_of_health_that_make_no_sense_are_refused() {
-        let mut settings = Settings { run: "run".into(), from: "sft".into(), ..Settings::default() };
+        let mut settings = Settings::default();
+        (settings.common.run, settings.common.from) = ("run".into(), Some("sft".into()));
         settings.validate().expect("sound settings");
-        settings.health.entropy_collapse.limit = f64::NAN;
+        settings.common.health.entropy_collapse.limit = f64::NAN;
         let error = settings.validate().expect_err("no limit").to_string();
         assert!(error.starts_with("`rl.health.entropy_collapse.limit` must be"), "{error}");
     }

@@ -27,7 +27,7 @@ fn usage(settings: &Settings, window: usize, temperature: f32) -> Usage {
 fn trainer(learner: Decoder, settings: &Settings, window: usize, temperature: f32) -> Cpu {
     let mut engine = Cpu::new();
     let usage = usage(settings, window, temperature);
-    engine.insert_learner(learner, &settings.learning(), &usage).expect("a learner");
+    engine.insert_learner(learner, &settings.common.learning(), &usage).expect("a learner");
     engine
 }
 

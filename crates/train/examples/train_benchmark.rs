@@ -138,12 +138,8 @@ fn build(arguments: &Arguments, windows: &[Window]) -> Result<(Cpu, TextStep), B
             return Err(format!("unknown mode `{other}`: `ntp`, `remit-scored` or `remit-online`").into());
         }
     };
-    let mut settings = Settings {
-        objective,
-        precision: arguments.precision,
-        recompute: arguments.recompute,
-        ..Settings::default()
-    };
+    let mut settings = Settings { objective, ..Settings::default() };
+    (settings.common.precision, settings.common.recompute) = (arguments.precision, arguments.recompute);
     settings.data.window = size.window;
     settings.data.batch_windows = size.batch;
     settings.data.mask_documents = false;
@@ -164,7 +160,7 @@ fn build(arguments: &Arguments, windows: &[Window]) -> Result<(Cpu, TextStep), B
         }
         _ => Reference::None,
     };
-    engine.insert_learner(decoder(size, 1)?, &settings.learning(), &usage)?;
+    engine.insert_learner(decoder(size, 1)?, &settings.common.learning(), &usage)?;
     Ok((engine, TextStep::new(reference, &settings)))
 }
 

@@ -580,7 +580,7 @@ mod tests {
         let mut settings = crate::Settings::default();
         assert!(!written(&settings).contains("health"));
         assert!(!toml::to_string(&crate::dpo::Settings::default()).expect("settings").contains("health"));
-        settings.health.forgetting.action = Action::Stop;
+        settings.common.health.forgetting.action = Action::Stop;
         assert!(written(&settings).contains("[health.forgetting]\naction = \"stop\""));
     }
 }

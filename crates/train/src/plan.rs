@@ -3,12 +3,13 @@
 use crate::Error;
 use crate::held_out::HeldOutPlan;
 use crate::resume::Companions;
-use crate::run::{Frame, Start};
-use crate::settings::{Settings, Stage};
+use crate::run::{Frame, Method, Start};
+use crate::settings::{Settings, Text, wrong};
+use crate::stage::{Memory, Planned, Stage};
+use crate::text::TextMethod;
 use remit_batch::Window;
 use remit_corpus::examples::{Encoder, Examples, Packed, Rows};
 use remit_corpus::{Order, SourceSummary, TokenStore, Tokenizer, Windows};
-use remit_engine::{Learning, Usage};
 use remit_model::{Architecture, Decoder, Frozen, Keep, Workspace};
 use remit_store::checkpoint::locate;
 use remit_store::hash::{hash_bytes, hash_checkpoint};
@@ -21,7 +22,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Plan {
     /// Which stage.
-    pub stage: Stage,
+    pub stage: Text,
     /// Its settings, completed.
     pub settings: Settings,
     /// What it is trained on.
@@ -135,42 +136,32 @@ pub struct ReferencePlan {
     pub scores: Option<ScoreStore>,
 }
 
-/// Bytes a run will hold, by part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Memory {
-    /// The learner's parameters.
-    pub parameters: u64,
-    /// Their gradients.
-    pub gradients: u64,
-    /// The optimiser's two moments.
-    pub moments: u64,
-    /// What the passes keep.
-    pub activations: u64,
-    /// Logits of the windows that are in the head together.
-    pub logits: u64,
-    /// The reference with its buffers, without the files that a large one is read from.
-    pub reference: u64,
-}
+impl Stage for Text {
+    type Settings = Settings;
+    type Plan = Plan;
+    type Error = Error;
 
-impl Memory {
-    /// All parts together.
-    pub fn total(&self) -> u64 {
-        let Memory { parameters, gradients, moments, activations, logits, reference } = *self;
-        parameters + gradients + moments + activations + logits + reference
+    fn name(self) -> &'static str {
+        self.name()
     }
-}
 
-impl Plan {
-    /// Opens and checks everything that `settings` name.
-    pub fn new(mut settings: Settings, stage: Stage) -> Result<Plan, Error> {
-        settings.validate(stage)?;
-        settings.complete(stage);
-        let start = settings.from.as_deref().map(locate_checkpoint).transpose()?;
+    fn complete(self, settings: &mut Settings) {
+        settings.complete(self);
+    }
+
+    fn validate(self, settings: &Settings) -> Result<(), Error> {
+        settings.validate(self)
+    }
+
+    fn plan(self, mut settings: Settings) -> Result<Plan, Error> {
+        settings.validate(self)?;
+        settings.complete(self);
+        let start = settings.common.from.as_deref().map(locate_checkpoint).transpose()?;
         let (material, steps) = match &settings.data.examples {
-            None => stored(&settings, stage)?,
-            Some(examples) => packed(&settings, stage, examples, start.as_deref())?,
+            None => stored(&settings, self)?,
+            Some(examples) => packed(&settings, self, examples, start.as_deref())?,
         };
-        settings.schedule().validate(steps)?;
+        settings.common.schedule().validate(steps)?;
         let architecture = match (&start, &settings.model, &material) {
             (Some(checkpoint), _, _) => open_model(checkpoint)?,
             (None, Some(model), Material::Store(windows, _)) => {
@@ -191,51 +182,84 @@ impl Plan {
         let held_out = HeldOutPlan {
             mask_documents: settings.data.mask_documents,
             ..HeldOutPlan::open(
-                &settings.held_out,
+                &settings.common.held_out,
                 &learner_path,
                 &architecture,
                 settings.data.window,
                 settings.data.micro_batch(),
             )?
         };
-        Ok(Plan { stage, settings, material, steps, architecture, start, reference, held_out })
+        Ok(Plan { stage: self, settings, material, steps, architecture, start, reference, held_out })
+    }
+}
+
+impl Planned for Plan {
+    type Settings = Settings;
+    type Error = Error;
+
+    fn settings(&self) -> &Settings {
+        &self.settings
     }
 
-    /// Everything but what the steps do. Takes the held-out windows along.
-    pub(crate) fn frame(&mut self) -> Result<Frame, Error> {
-        let mut inputs = BTreeMap::from([("data".to_owned(), self.material.content_hash())]);
-        if let Some(reference) = &self.reference {
+    fn memory(&self) -> Memory {
+        let data = &self.settings.data;
+        let (rows, float) = (data.micro_batch() * data.window, size_of::<f32>() as u64);
+        let keep = keep(self.settings.common.recompute);
+        let logits = ((data.window * self.architecture.vocab_size) as u64 * float).max(16 << 20);
+        let reference =
+            self.reference.as_ref().filter(|reference| reference.scores.is_none()).map_or(0, |reference| {
+                let architecture = &reference.architecture;
+                // Its logits are as large as the learner's.
+                Frozen::frozen_bytes(architecture)
+                    + Workspace::bytes(architecture, rows, Keep::Nothing)
+                    + logits
+            });
+        Memory {
+            activations: Workspace::bytes(&self.architecture, rows, keep)
+                + (rows * self.architecture.width) as u64 * float,
+            logits,
+            reference,
+            ..Memory::of_learner(&self.architecture)
+        }
+    }
+
+    fn step_predictions(&self) -> Option<u64> {
+        Some((self.settings.data.batch_windows * self.settings.data.window) as u64)
+    }
+
+    fn flops(&self) -> Option<f64> {
+        let window = self.settings.data.window;
+        let online = self.reference.as_ref().filter(|reference| reference.scores.is_none());
+        let reference = online.map_or(0.0, |reference| reference.architecture.training_flops(window) / 3.0);
+        let again = if self.settings.common.recompute { 4.0 / 3.0 } else { 1.0 };
+        Some((self.architecture.training_flops(window) * again + reference) * self.predictions() as f64)
+    }
+
+    fn begin(self) -> Result<(Frame, impl Method<Error = Error>), Error> {
+        let Plan { settings, material, steps, architecture, start, reference, held_out, .. } = self;
+        let mut inputs = BTreeMap::from([("data".to_owned(), material.content_hash())]);
+        if let Some(reference) = &reference {
             inputs.insert("reference".into(), hash_checkpoint(&reference.checkpoint)?);
         }
-        let Settings { checkpoints, optimizer, moments, health, .. } = &self.settings;
-        Ok(Frame {
-            run: self.settings.run.clone(),
-            settings: toml::Table::try_from(&self.settings).expect("settings are plain values"),
-            inputs,
-            steps: self.steps,
-            learning_rate: optimizer.learning_rate,
-            schedule: self.settings.schedule().clone(),
-            start: match &self.start {
-                Some(checkpoint) => Start::From(checkpoint.clone(), *moments),
-                None => Start::Fresh(Box::new(self.architecture.clone()), self.settings.seed),
-            },
-            learning: Learning { end_tokens: self.material.stop_tokens()?, ..self.settings.learning() },
-            usage: Usage {
-                rows: self.settings.data.micro_batch() * self.settings.data.window,
-                length: self.settings.data.window,
-                temperature: 1.0,
-                precision: self.settings.precision,
-            },
-            companions: Companions {
-                tokenizer: self.material.tokenizer().or_else(|| self.start.clone()),
-                chat_template: self.material.chat_template(),
-            },
-            checkpoints: checkpoints.clone(),
-            health: health.clone(),
-            held_out: std::mem::take(&mut self.held_out),
-        })
+        let companions = Companions {
+            tokenizer: material.tokenizer().or_else(|| start.clone()),
+            chat_template: material.chat_template(),
+        };
+        let start = match start {
+            Some(checkpoint) => Start::From(checkpoint, settings.common.moments),
+            None => Start::Fresh(Box::new(architecture), settings.common.seed),
+        };
+        let mut frame = Frame::new(&settings, steps, start);
+        frame.learning.end_tokens = material.stop_tokens()?;
+        frame.usage.rows = settings.data.micro_batch() * settings.data.window;
+        frame.usage.length = settings.data.window;
+        let frame = Frame { inputs, companions, held_out, ..frame };
+        let method = TextMethod::new(settings, material, reference, frame.usage);
+        Ok((frame, method))
     }
+}
 
+impl Plan {
     /// Predictions of the whole run, padding included.
     pub fn predictions(&self) -> u64 {
         self.steps * (self.settings.data.batch_windows * self.settings.data.window) as u64
@@ -244,45 +268,6 @@ impl Plan {
     /// How many windows and passes each source contributes.
     pub fn sources(&self) -> Vec<SourceSummary> {
         self.material.summary(self.steps * self.settings.data.batch_windows as u64)
-    }
-
-    /// Number of the learner's parameters.
-    pub fn num_parameters(&self) -> u64 {
-        self.architecture.num_parameters()
-    }
-
-    /// What the run will hold.
-    pub fn memory(&self) -> Memory {
-        let data = &self.settings.data;
-        let (rows, float) = (data.micro_batch() * data.window, size_of::<f32>() as u64);
-        let parameters = self.num_parameters() * float;
-        let keep = keep(self.settings.recompute);
-        let logits = (data.window * self.architecture.vocab_size) as u64 * float;
-        let reference =
-            self.reference.as_ref().filter(|reference| reference.scores.is_none()).map_or(0, |reference| {
-                let architecture = &reference.architecture;
-                Frozen::frozen_bytes(architecture)
-                    + Workspace::bytes(architecture, rows, Keep::Nothing)
-                    + logits.max(16 << 20)
-            });
-        Memory {
-            parameters,
-            gradients: parameters,
-            moments: 2 * parameters,
-            activations: Workspace::bytes(&self.architecture, rows, keep)
-                + (rows * self.architecture.width) as u64 * float,
-            logits: logits.max(16 << 20),
-            reference,
-        }
-    }
-
-    /// Floating-point operations of the whole run.
-    pub fn flops(&self) -> f64 {
-        let window = self.settings.data.window;
-        let online = self.reference.as_ref().filter(|reference| reference.scores.is_none());
-        let reference = online.map_or(0.0, |reference| reference.architecture.training_flops(window) / 3.0);
-        let again = if self.settings.recompute { 4.0 / 3.0 } else { 1.0 };
-        (self.architecture.training_flops(window) * again + reference) * self.predictions() as f64
     }
 }
 
@@ -315,20 +300,20 @@ pub(crate) fn cut(store: &TokenStore, window: usize) -> Result<Windows, Error> {
 }
 
 /// Windows of the token store in their order, and the run's length in steps.
-fn stored(settings: &Settings, stage: Stage) -> Result<(Material, u64), Error> {
+fn stored(settings: &Settings, stage: Text) -> Result<(Material, u64), Error> {
     let windows = cut(&TokenStore::open(&settings.data.tokens)?, settings.data.window)?;
     let mixture = settings.data.mixture();
-    let epoch = || Ok(Order::new(&windows, &mixture, settings.seed, None)?.epoch_len());
+    let epoch = || Ok(Order::new(&windows, &mixture, settings.common.seed, None)?.epoch_len());
     let steps = length(settings, stage, epoch)?;
     let total = steps * settings.data.batch_windows as u64;
-    let order = Order::new(&windows, &mixture, settings.seed, Some(total))?;
+    let order = Order::new(&windows, &mixture, settings.common.seed, Some(total))?;
     Ok((Material::Store(windows, order), steps))
 }
 
 /// Windows of examples, and the run's length in steps.
 fn packed(
     settings: &Settings,
-    stage: Stage,
+    stage: Text,
     examples: &Examples,
     start: Option<&Path>,
 ) -> Result<(Material, u64), Error> {
@@ -338,17 +323,17 @@ fn packed(
     let encoder = Box::new(Encoder::new(examples, Arc::new(tokenizer))?);
     let packed = encoder.pack(Rows::open(&examples.files)?, settings.data.window)?;
     let steps = length(settings, stage, || Ok(packed.len()))?;
-    Ok((Material::Examples { packed, seed: settings.seed, encoder }, steps))
+    Ok((Material::Examples { packed, seed: settings.common.seed, encoder }, steps))
 }
 
 /// The run's length in steps, where an epoch has so many windows.
 fn length(
     settings: &Settings,
-    stage: Stage,
+    stage: Text,
     epoch: impl FnOnce() -> Result<u64, Error>,
 ) -> Result<u64, Error> {
     let (batch, window) = (settings.data.batch_windows as u64, settings.data.window as u64);
-    let steps = if let Some(steps) = settings.steps {
+    let steps = if let Some(steps) = settings.common.steps {
         steps
     } else if let Some(tokens) = settings.tokens {
         tokens.div_ceil(batch * window)
@@ -358,7 +343,7 @@ fn length(
     };
     if steps.checked_mul(batch).and_then(|windows| windows.checked_mul(window)).is_none() {
         let problem = format!("comes to {steps} steps, whose predictions are beyond counting");
-        return Err(Error::Setting { stage: stage.name(), key: "steps".into(), problem });
+        return Err(wrong(stage.name(), "steps", problem));
     }
     Ok(steps)
 }

@@ -8,7 +8,7 @@ use crate::health::{Health, Monitor};
 use crate::held_out::HeldOutPlan;
 use crate::metrics::{EvalRecord, HealthRecord, MetricsLog, Record, StepRecord, StepTiming, WeightRecord};
 use crate::resume::{self, Companions, Progress};
-use crate::settings::{Checkpoints, Moments};
+use crate::settings::{CHANGEABLE, Checkpoints, Moments};
 use remit_engine::state::has_moments;
 use remit_engine::{Engine, Learning, Origin, Usage};
 use remit_model::Architecture;
@@ -322,7 +322,7 @@ fn check_settings(frame: &Frame, run: &Path, has_checkpoint: bool) -> Result<(),
     };
     let mut before: toml::Table = toml::from_str(&text)
         .map_err(|error| Error::State { path: path.clone(), problem: error.message().to_owned() })?;
-    for key in ["run", "health"] {
+    for key in CHANGEABLE {
         before.remove(key);
         current.remove(key);
     }

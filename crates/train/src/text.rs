@@ -1,26 +1,19 @@
 //! The method of pre-training, mid-training and supervised fine-tuning: steps over windows of text.
 
+use crate::Error;
 use crate::metrics::{StepRecord, WeightRecord};
 use crate::plan::{Material, ReferencePlan};
 use crate::reference::Reference;
 use crate::resume::Progress;
-use crate::run::{Method, Observer, Taken};
+use crate::run::{Method, Taken};
 use crate::settings::Settings;
 use crate::step::{Outcome, TextStep};
-use crate::{Error, Plan, Summary};
 use remit_engine::{Engine, Usage};
 use remit_objective::Objective;
 use std::collections::BTreeMap;
 
-/// Runs a plan to its end: see [`crate::run::run`].
-pub fn run(mut plan: Plan, engine: &mut dyn Engine, observer: &mut dyn Observer) -> Result<Summary, Error> {
-    let frame = plan.frame()?;
-    let Plan { settings, material, reference, .. } = plan;
-    let mut method = Text { settings, material, reference, usage: frame.usage, step: None };
-    crate::run::run(&frame, &mut method, engine, observer)
-}
-
-struct Text {
+/// Steps over windows of text.
+pub(crate) struct TextMethod {
     settings: Settings,
     material: Material,
     /// Until the step has it.
@@ -29,7 +22,18 @@ struct Text {
     step: Option<TextStep>,
 }
 
-impl Method for Text {
+impl TextMethod {
+    pub(crate) fn new(
+        settings: Settings,
+        material: Material,
+        reference: Option<ReferencePlan>,
+        usage: Usage,
+    ) -> TextMethod {
+        TextMethod { settings, material, reference, usage, step: None }
+    }
+}
+
+impl Method for TextMethod {
     type Error = Error;
 
     fn begin(&mut self, engine: &mut dyn Engine) -> Result<(), Error> {
@@ -73,7 +77,7 @@ impl Method for Text {
     }
 }
 
-impl Text {
+impl TextMethod {
     fn record(&self, progress: &Progress, learning_rate: f64, outcome: &Outcome) -> StepRecord {
         let summary = &outcome.summary;
         let weighs = !matches!(self.settings.objective, Objective::Ntp | Objective::Distillation(_));

@@ -87,10 +87,11 @@ fn loss_by_hand(rule: &Dpo, learner: &[[Vec<f32>; 2]], reference: &[[Vec<f32>; 2
 }
 
 fn trainer(family: &str) -> Cpu {
-    let settings = Settings { optimizer: AdamW::new(1e-3), ..Settings::default() };
+    let mut settings = Settings::default();
+    settings.common.optimizer = AdamW::new(1e-3);
     let mut engine = Cpu::new();
     let usage = Usage { rows: 16 * 64, length: 64, ..Usage::default() };
-    engine.insert_learner(open(family, "learner"), &settings.learning(), &usage).expect("a learner");
+    engine.insert_learner(open(family, "learner"), &settings.common.learning(), &usage).expect("a learner");
     engine
 }
 

@@ -68,12 +68,13 @@ fn engine(settings: &Settings, learner: Decoder, reference: Option<Decoder>, row
         Some(model) => Reference::Online(engine.insert(model, &usage(rows)).expect("short windows")),
         None => Reference::None,
     };
-    engine.insert_learner(learner, &settings.learning(), &usage(rows)).expect("a learner");
+    engine.insert_learner(learner, &settings.common.learning(), &usage(rows)).expect("a learner");
     (engine, TextStep::new(reference, settings))
 }
 
 fn trainer(family: &str, objective: Objective, micro_batch: usize, recompute: bool) -> (Cpu, TextStep) {
-    let mut settings = Settings { objective, recompute, optimizer: AdamW::new(1e-3), ..Settings::default() };
+    let mut settings = Settings { objective, ..Settings::default() };
+    (settings.common.recompute, settings.common.optimizer) = (recompute, AdamW::new(1e-3));
     settings.data.window = 48;
     settings.data.batch_windows = 3;
     settings.data.micro_batch_windows = micro_batch;

@@ -80,8 +80,9 @@ fn take_with(
     kill: Option<u64>,
 ) -> (Result<Summary, Error>, Vec<HealthRecord>) {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models/llama/learner");
-    let mut settings = Settings { run: path.to_owned(), ..Settings::default() };
-    settings.health = Health { weights_saturated: rule, ..Health::default() };
+    let mut settings = Settings::default();
+    settings.common.run = path.to_owned();
+    settings.common.health = Health { weights_saturated: rule, ..Health::default() };
     let frame = Frame {
         run: path.to_owned(),
         settings: toml::Table::try_from(&settings).expect("a table"),
@@ -90,12 +91,12 @@ fn take_with(
         learning_rate: 1e-3,
         schedule: Schedule::default(),
         start: Start::From(golden, Moments::Reset),
-        learning: Settings::default().learning(),
+        learning: Settings::default().common.learning(),
         usage: Usage { rows: 48, length: 48, ..Usage::default() },
         companions: Companions::default(),
         checkpoints: Checkpoints { ephemeral_every: 4, ..Checkpoints::default() },
         held_out: HeldOutPlan::default(),
-        health: settings.health,
+        health: settings.common.health,
     };
     let mut watch = Watch::default();
     let result = run::run(&frame, &mut Clipping { kill }, &mut Cpu::new(), &mut watch);

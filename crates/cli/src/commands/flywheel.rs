@@ -1,8 +1,8 @@
 //! `remit flywheel`: all stages of all arms, iterations and seeds.
 
 use super::prepare::Watch as FileWatch;
-use super::train::{Watch, speed, train};
-use super::{dpo, dynamics, eval, prepare, print_json, quickstart, score};
+use super::train::speed;
+use super::{dynamics, eval, prepare, print_json, quickstart, score, stage};
 use crate::args::{SECTIONS, Shared, is_of_engine};
 use crate::progress::Display;
 use crate::render::error::{Failure, warn};
@@ -16,10 +16,12 @@ use remit_eval::Evaluation;
 use remit_eval::dynamics::Dynamics;
 use remit_flywheel::report::{Comparison, NodeReport};
 use remit_flywheel::settings::Point;
-use remit_flywheel::{Cost, Graph, Node, Owner, Recipe, Report, Runner, Settings, Stage, State, Work, prune};
+use remit_flywheel::{
+    Cost, Graph, Node, Owner, Recipe, Report, Runner, Stage, State, Tables, Training, Work, prune,
+};
 use remit_store::atomic;
 use remit_store::scores::Shard;
-use remit_train::{ScorePlan, Summary};
+use remit_train::{Planned, ScorePlan, Summary, Text};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
@@ -109,40 +111,26 @@ pub(super) fn read(
     let engine = shared.engine_settings()?;
     let overrides = shared.overrides.iter().filter(|argument| !is_of_engine(argument)).cloned().collect();
     let toml = if engine.value.is_default() { String::new() } else { engine.toml + "\n" };
-    let mut tables = Tables { file, overrides, toml };
+    let mut tables = OpenTables { file, overrides, toml };
     if let Some(run) = run {
         tables
             .overrides
             .insert(0, format!("flywheel.run={}", toml::Value::from(run.to_string_lossy().as_ref())));
     }
     tables.check_overrides()?;
-    let flywheel: Option<Settings> = tables.table("flywheel")?;
-    let recipe = Recipe {
-        flywheel: flywheel.expect("it is there"),
-        tokenizer: tables.table("tokenizer")?,
-        prepare: tables.table("prepare")?,
-        pretrain: tables.table("pretrain")?,
-        midtrain: tables.table("midtrain")?,
-        score: tables.table("score")?,
-        sft: tables.table("sft")?,
-        dpo: tables.table("dpo")?,
-        rl: tables.table("rl")?,
-        eval: tables.table("eval")?,
-        dynamics: tables.table("dynamics")?,
-        engine: engine.value.identity(),
-        lockfile: quickstart::LOCKFILE.to_owned(),
-    };
+    let recipe =
+        Recipe { engine: engine.value.identity(), ..Recipe::read(&mut tables, quickstart::LOCKFILE)? };
     Ok((recipe, tables.toml))
 }
 
 /// Tables of one recipe, each with its own overrides.
-struct Tables {
+struct OpenTables {
     file: settings::Recipe,
     overrides: Vec<String>,
     toml: String,
 }
 
-impl Tables {
+impl OpenTables {
     /// An override of a table that is not there would change nothing, and nobody would notice.
     fn check_overrides(&self) -> Result<(), Failure> {
         for argument in &self.overrides {
@@ -157,6 +145,10 @@ impl Tables {
         }
         Ok(())
     }
+}
+
+impl Tables for OpenTables {
+    type Error = Failure;
 
     /// A table where the recipe has it. An override without its table's name is the flywheel's.
     fn table<T: DeserializeOwned + Serialize>(&mut self, section: &str) -> Result<Option<T>, Failure> {
@@ -220,23 +212,13 @@ impl Runner for Show {
         prepare::make(settings, out, self.display).map(|_| ())
     }
 
-    fn train(&mut self, plan: remit_train::Plan) -> Result<Summary, Failure> {
-        train(plan, &mut *self.engine, self.display)
+    fn train<P: Planned<Error: Into<remit_flywheel::Error>>>(&mut self, plan: P) -> Result<Summary, Failure> {
+        let made = stage::make(plan, self.label, &mut *self.engine, self.display);
+        made.map_err(|error| Failure::from(error.into()))
     }
 
     fn score(&mut self, plan: &ScorePlan) -> Result<(), Failure> {
         score::make(plan, Shard::WHOLE, &mut *self.engine, self.display).map(|_| ())
-    }
-
-    fn dpo(&mut self, plan: remit_train::dpo::Plan) -> Result<Summary, Failure> {
-        dpo::make(plan, &mut *self.engine, self.display)
-    }
-
-    fn rl(&mut self, plan: remit_rl::Plan) -> Result<Summary, Failure> {
-        let mut watch = Watch::new(self.display, "rl", 0);
-        let summary = remit_rl::run(plan, &mut *self.engine, &mut watch)?;
-        watch.finish();
-        Ok(summary)
     }
 
     fn eval(&mut self, plan: &remit_eval::Plan) -> Result<(Evaluation, u64), Failure> {
@@ -462,17 +444,14 @@ fn estimate(graph: &Graph, report: &Report) -> String {
 }
 
 fn steps_of(node: &Node) -> Option<u64> {
-    match &node.work {
-        Work::Train(_, settings) => {
-            let tokens = |tokens: u64| {
-                tokens.div_ceil((settings.data.batch_windows * settings.data.window).max(1) as u64)
-            };
-            settings.steps.or(settings.tokens.map(tokens))
-        }
-        Work::Dpo(settings) => settings.steps,
-        Work::Rl(settings) => Some(settings.steps),
+    let Work::Train(training) = &node.work else { return None };
+    let tokens = match training {
+        Training::Text(_, settings) => settings.tokens.map(|tokens| {
+            tokens.div_ceil((settings.data.batch_windows * settings.data.window).max(1) as u64)
+        }),
         _ => None,
-    }
+    };
+    training.common().steps.or(tokens)
 }
 
 /// Operations a second, and those of a prediction, where the model is known before it is trained.
@@ -482,9 +461,9 @@ fn speed_of(graph: &Graph) -> Option<(f64, remit_model::Architecture)> {
         _ => None,
     })?;
     graph.nodes.iter().find_map(|node| match &node.work {
-        Work::Train(remit_train::Stage::Pretrain, settings) => {
+        Work::Train(Training::Text(Text::Pretrain, settings)) => {
             let architecture = settings.model.as_ref()?.build(vocab_size, None).ok()?;
-            Some((0.8 * speed(settings.precision), architecture))
+            Some((0.8 * speed(settings.common.precision), architecture))
         }
         _ => None,
     })
@@ -493,7 +472,7 @@ fn speed_of(graph: &Graph) -> Option<(f64, remit_model::Architecture)> {
 /// Seconds of a run over text of known length.
 fn predicted(node: &Node, flops: Option<&(f64, remit_model::Architecture)>) -> Option<f64> {
     let (speed, architecture) = flops?;
-    let Work::Train(_, settings) = &node.work else { return None };
+    let Work::Train(Training::Text(_, settings)) = &node.work else { return None };
     let data = &settings.data;
     let predictions = steps_of(node)? as f64 * (data.batch_windows * data.window) as f64;
     Some(predictions * architecture.training_flops(data.window) / speed)

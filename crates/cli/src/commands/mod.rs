@@ -16,6 +16,7 @@ pub mod report;
 pub mod rl;
 pub mod score;
 pub mod sft;
+mod stage;
 pub mod train;
 pub mod train_tokenizer;
 pub mod weights;

@@ -1,13 +1,14 @@
 //! `remit rl`.
 
-use super::print_json;
-use super::train::{Watch, describe};
+use super::stage::{self, StageVerb, describe};
 use crate::args::{Flags, Shared};
 use crate::render::error::Failure;
 use crate::render::table::Table;
-use crate::render::{print, units};
+use crate::render::units;
 use clap::Args;
-use remit_rl::{Plan, Settings};
+use remit_rl::{Plan, Rl, Settings};
+use remit_train::{Planned, Summary};
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// Flags of the verb.
@@ -39,42 +40,45 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
         .path("rl.from", from.as_deref())
         .value("rl.steps", steps)
         .value("rl.verifier", verifier);
-    let settings = shared.resolve::<Settings>("rl", flags)?;
-    let plan = Plan::new(settings.value)?;
-    if shared.dry_run {
-        return dry_run(&plan, &settings.toml, shared.json);
-    }
-    let mut watch = Watch::new(shared.display(), "rl", 0);
-    let summary = remit_rl::run(plan, &mut *shared.engine()?, &mut watch)?;
-    watch.finish();
-    let rewarded = |text: String| match summary.last.as_ref().and_then(|last| last.figures.get("reward")) {
-        Some(reward) => format!("mean reward of the last step: {reward:.3}\n{text}"),
-        None => text,
-    };
-    shared.print(|| rewarded(describe(&summary)), &summary)
+    stage::run(Rl, flags, shared)
 }
 
-/// Resolved settings, prompts, what a step samples at most.
-fn dry_run(plan: &Plan, settings: &str, json: bool) -> Result<(), Failure> {
-    let Plan { settings: rl, architecture, prompts, window, .. } = plan;
-    let (count, completions) =
-        (prompts.prompts.len() as u64, (rl.rollout.prompts * rl.grpo.num_generations) as u64);
-    let (parameters, passes) = (architecture.num_parameters(), rl.steps as f64 * rl.rollout.prompts as f64);
-    if json {
-        return print_json(&serde_json::json!({
-            "settings": rl, "parameters": parameters, "prompts": count, "dropped": prompts.dropped,
-            "window": window, "completions_per_step": completions, "memory": plan.memory(),
-        }));
+impl StageVerb for Rl {
+    fn facts(plan: &Plan) -> Value {
+        json!({
+            "parameters": plan.architecture.num_parameters(), "prompts": plan.prompts.prompts.len(), "dropped": plan.prompts.dropped, "window": plan.window,
+            "completions_per_step": completions(&plan.settings), "memory": plan.memory().total(),
+        })
     }
-    let mut facts = Table::new(&["", ""]);
-    facts.row(["parameters", &units::count(parameters)]);
-    facts.row(["prompts", &units::count(count)]);
-    facts.row(["  left out as too long", &units::count(prompts.dropped)]);
-    facts.row(["  passes", &format!("{:.2}", passes / count as f64)]);
-    facts.row(["steps", &units::count(rl.steps)]);
-    facts.row(["completions a step", &units::count(completions)]);
-    facts.row(["  tokens at most", &units::count(completions * rl.grpo.max_completion_length as u64)]);
-    facts.row(["predictions a window of an update", &units::count(*window as u64)]);
-    facts.row(["memory", &units::bytes(plan.memory())]);
-    print(&format!("{settings}\n{}", facts.to_plain()))
+
+    /// Resolved settings, prompts, what a step samples at most.
+    fn describe(plan: &Plan, settings: &str) -> Result<String, Failure> {
+        let Plan { settings: rl, architecture, prompts, window, .. } = plan;
+        let (steps, count, completions) = (rl.steps(), prompts.prompts.len() as u64, completions(rl));
+        let passes = steps as f64 * rl.rollout.prompts as f64 / count as f64;
+        let mut facts = Table::new(&["", ""]);
+        facts.row(["parameters", &units::count(architecture.num_parameters())]);
+        facts.row(["prompts", &units::count(count)]);
+        facts.row(["  left out as too long", &units::count(prompts.dropped)]);
+        facts.row(["  passes", &format!("{passes:.2}")]);
+        facts.row(["steps", &units::count(steps)]);
+        facts.row(["completions a step", &units::count(completions)]);
+        facts.row(["  tokens at most", &units::count(completions * rl.grpo.max_completion_length as u64)]);
+        facts.row(["predictions a window of an update", &units::count(*window as u64)]);
+        facts.row(["memory", &units::bytes(plan.memory().total())]);
+        Ok(format!("{settings}\n{}", facts.to_plain()))
+    }
+
+    fn result(summary: &Summary) -> String {
+        let text = describe(summary);
+        match summary.last.as_ref().and_then(|last| last.figures.get("reward")) {
+            Some(reward) => format!("mean reward of the last step: {reward:.3}\n{text}"),
+            None => text,
+        }
+    }
+}
+
+/// Completions of a step, where no further prompts are tried.
+fn completions(settings: &Settings) -> u64 {
+    (settings.rollout.prompts * settings.grpo.num_generations) as u64
 }

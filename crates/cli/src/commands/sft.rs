@@ -1,10 +1,10 @@
 //! `remit sft`.
 
-use super::train::{describe, dry_run, train};
+use super::stage;
 use crate::args::{Flags, Shared};
 use crate::render::error::Failure;
 use clap::Args;
-use remit_train::{Material, Plan, Settings, Stage};
+use remit_train::Text;
 use std::path::PathBuf;
 
 /// Flags of the verb.
@@ -36,31 +36,5 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
         .path("sft.run", run.as_deref())
         .path("sft.from", from.as_deref())
         .value("sft.epochs", epochs);
-    let settings = shared.resolve::<Settings>("sft", flags)?;
-    let plan = Plan::new(settings.value, Stage::Sft)?;
-    if shared.dry_run {
-        return dry_run(&plan, shared.json);
-    }
-    if let (Material::Examples { packed, .. }, false) = (&plan.material, shared.quiet) {
-        eprintln!("{}", packing(packed));
-    }
-    let summary = train(plan, &mut *shared.engine()?, shared.display())?;
-    shared.print(|| describe(&summary), &summary)
-}
-
-/// What the rows came to, in one line.
-pub(super) fn packing(packed: &remit_corpus::examples::Packed) -> String {
-    let summary = packed.summary();
-    let dropped = match summary.dropped {
-        0 => String::new(),
-        dropped => format!(", {dropped} left out as too long"),
-    };
-    format!(
-        "{} examples{dropped}; {} tokens in {} windows, {:.1}% full; {} tokens of completions",
-        summary.examples,
-        summary.tokens,
-        summary.windows,
-        100.0 * summary.fill,
-        summary.completion_tokens
-    )
+    stage::run(Text::Sft, flags, shared)
 }

@@ -50,6 +50,19 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Settings that say where something lies, which counts by its content, or how fast it goes, and nothing about a result.
+    /// Of `eval` those that [`crate::Settings::NO_PART_OF_RESULT`] names, but for what no dynamics set.
+    pub const NO_PART_OF_RESULT: [&str; 8] = [
+        "runs",
+        "reference",
+        "stores",
+        "out",
+        "eval.batch_size",
+        "eval.paths",
+        "eval.shots.gsm8k.path",
+        "eval.shots.svamp.path",
+    ];
+
     /// Checks what can be checked without opening a file.
     ///
     /// # Errors

@@ -2,8 +2,8 @@ use super::*;
 use remit_corpus::{Prepare, Source, TrainTokenizer, prepare, train_tokenizer};
 use remit_model::{Decoder, SaveOptions};
 use remit_store::scores::Shard;
-use remit_train::dpo;
 use remit_train::settings::Model;
+use remit_train::{Stage, dpo};
 
 /// Predictions of every window and longest sequence here.
 const LENGTH: usize = 12;
@@ -78,7 +78,7 @@ impl Home {
              data = { tokens = '@store', window = 12, batch_windows = 2, micro_batch_windows = MICRO }\n";
         let (micro, rest) = text.split_once(';').expect("windows a pass and the rest");
         let settings = self.settings(&format!("{}{rest}", common.replace("MICRO", micro)));
-        passes(of_training(&remit_train::Plan::new(settings, remit_train::Stage::Midtrain).expect("a plan")))
+        passes(of_training(&remit_train::Text::Midtrain.plan(settings).expect("a plan")))
     }
 
     /// What a run with `grpo` and the log `lines` has taken, and what it has generated. Two prompts of 2 and 4 tokens,
@@ -91,13 +91,13 @@ impl Home {
              prompts.files = ['@prompts.jsonl']\nrollout.prompts = 2\n{rest}\n\
              grpo = {{ num_generations = 4, max_completion_length = 9, {grpo} }}"
         ));
-        let plan = remit_rl::Plan::new(settings).expect("a plan");
+        let plan = remit_rl::Rl.plan(settings).expect("a plan");
         assert_eq!(plan.window, LENGTH);
         let line = |line: &&str| format!("{{\"loss\": 0.5, {}}}\n", line.replace('\'', "\""));
         // A line of another kind counts for nothing.
         let log: String = lines.iter().map(line).collect();
         self.write("metrics.jsonl", &format!("{log}{{\"tokens\": 7000}}\n"));
-        let cost = of_rl(&plan, self.0.path()).expect("a log");
+        let cost = of_rl(&plan)(self.0.path()).expect("a log");
         (passes(cost), cost.generated)
     }
 }
@@ -177,7 +177,7 @@ fn preferences_count_both_sides_of_the_pairs_used_and_the_reference_once() {
             "run = '@run'\nfrom = '@learner'\nreference = '@reference'\nsteps = 3\nwindow = 16\nbatch_pairs = 2\n\
              examples.files = ['@pairs.jsonl']\n{rest}"
         ));
-        let plan = dpo::Plan::new(settings).expect("a plan");
+        let plan = dpo::Dpo.plan(settings).expect("a plan");
         assert_eq!(plan.longest, LENGTH);
         passes(of_dpo(&plan))
     };

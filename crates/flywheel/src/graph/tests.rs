@@ -1,4 +1,6 @@
 use super::*;
+use crate::Tables;
+use serde::de::DeserializeOwned;
 
 const TABLES: &str = r#"
 [flywheel]
@@ -49,26 +51,21 @@ prompts.files = ["@rows"]
 
 /// The recipe with `change` made to its tables.
 fn recipe(change: impl FnOnce(&mut toml::Table)) -> Recipe {
-    let mut tables: toml::Table = toml::from_str(TABLES).expect("TOML");
+    recipe_of(TABLES, change)
+}
+
+fn recipe_of(text: &str, change: impl FnOnce(&mut toml::Table)) -> Recipe {
+    let mut tables: toml::Table = toml::from_str(text).expect("TOML");
     change(&mut tables);
-    fn table<T: serde::de::DeserializeOwned>(tables: &toml::Table, name: &str) -> Option<T> {
-        let table = tables.get(name)?.clone();
-        Some(table.try_into().unwrap_or_else(|error| panic!("[{name}]: {error}")))
-    }
-    Recipe {
-        flywheel: table(&tables, "flywheel").expect("it is there"),
-        tokenizer: table(&tables, "tokenizer"),
-        prepare: table(&tables, "prepare"),
-        pretrain: table(&tables, "pretrain"),
-        midtrain: table(&tables, "midtrain"),
-        score: table(&tables, "score"),
-        sft: table(&tables, "sft"),
-        dpo: table(&tables, "dpo"),
-        rl: table(&tables, "rl"),
-        eval: table(&tables, "eval"),
-        dynamics: table(&tables, "dynamics"),
-        engine: None,
-        lockfile: String::new(),
+    Recipe::read(&mut tables, "").unwrap_or_else(|error| panic!("{error}"))
+}
+
+impl Tables for toml::Table {
+    type Error = String;
+
+    fn table<T: DeserializeOwned + Serialize>(&mut self, name: &str) -> Result<Option<T>, String> {
+        let table = self.get(name).cloned().map(toml::Value::try_into).transpose();
+        table.map_err(|error| format!("[{name}]: {error}"))
     }
 }
 
@@ -214,7 +211,7 @@ fn an_arm_has_settings_of_its_own() {
     let (ntp, longer) = (chain(&graph, "ntp", 0, 1), chain(&graph, "longer", 1, 1));
     assert_eq!(ntp.points[..2], longer.points[..2], "the same up to fine-tuning");
     let steps = |chain: &Chain| match &graph.nodes[chain.points[2].1].work {
-        Work::Rl(settings) => settings.steps,
+        Work::Train(Training::Rl(settings)) => settings.steps(),
         other => panic!("{other:?}"),
     };
     assert_eq!((steps(ntp), steps(longer)), (4, 9));
@@ -239,7 +236,7 @@ fn references_at_a_step() {
     };
     let graph = at("rl@2", 2).expect("it is kept");
     let (_, midtrain, _) = chain(&graph, "remit", 1, 1).points[0];
-    let Work::Train(_, settings) = &graph.nodes[midtrain].work else { panic!("a run") };
+    let Work::Train(Training::Text(_, settings)) = &graph.nodes[midtrain].work else { panic!("a run") };
     let checkpoint = &settings.reference.as_ref().expect("one").checkpoint;
     assert!(checkpoint.ends_with("checkpoints/step-00000002"), "{}", checkpoint.display());
     let whole = at("rl", 2).expect("the end");
@@ -344,4 +341,29 @@ fn a_turn_stands_beside_what_the_ordinary_pipeline_ends_with() {
     let others: BTreeSet<&String> =
         graph.nodes.iter().filter(|node| node.stage != Stage::Dynamics).map(|node| &node.id).collect();
     assert_eq!(others, without.nodes.iter().map(|node| &node.id).collect());
+}
+
+/// Nodes of before must be nodes of now: these are hashes of all ids, in order, of recipes that people have run.
+#[test]
+fn ids_stay_what_they_were() {
+    let preferences = |tables: &mut toml::Table| {
+        set(tables, "flywheel.after", vec!["sft", "dpo", "rl"]);
+        set(tables, "dpo.examples.files", vec!["@rows"]);
+        set(tables, "dpo.epochs", 1.5);
+        set(tables, "dynamics.stores.tests", "@tests");
+        set(tables, "dynamics.eval.samples", 2);
+        set(tables, "rl.grpo.beta", 0.1);
+    };
+    let unchanged = |_: &mut toml::Table| {};
+    let all = |recipe: Recipe| {
+        let graph = Graph::new(&recipe).unwrap_or_else(|error| panic!("{error}"));
+        let ids: Vec<String> =
+            graph.nodes.iter().map(|node| format!("{}-{}", node.stage.name(), node.id)).collect();
+        (ids.len(), remit_store::hash::hash_bytes(ids.join("\n").as_bytes())[..16].to_owned())
+    };
+    let quickstart = include_str!("../../../../recipes/quickstart.toml");
+    let flywheel = include_str!("../../../../recipes/flywheel.toml");
+    assert_eq!(all(recipe_of(quickstart, unchanged)), (26, "274e9ac63e624a71".to_owned()));
+    assert_eq!(all(recipe_of(flywheel, unchanged)), (245, "92e032495bbb015e".to_owned()));
+    assert_eq!(all(recipe(preferences)), (85, "88e49cb1b0a883f7".to_owned()));
 }

@@ -1,7 +1,7 @@
 //! Direct preference optimisation: a learner that is to prefer the chosen completions to the rejected ones, held by a
 //! frozen reference.
 //!
-//! [`Plan`] settles everything; [`run`] has the reference read all pairs once ([`mod@reference`]) and then takes a
+//! [`Plan`] settles everything; a run has the reference read all pairs once ([`mod@reference`]) and then takes a
 //! [`step`] after the other.
 
 pub mod reference;
@@ -15,13 +15,15 @@ use crate::metrics::StepRecord;
 use crate::plan::{check_tokenizer, check_window, keep};
 use crate::resume::Progress;
 use crate::run::{Method, Observer, Taken};
-use crate::{Companions, Error, Frame, Memory, Start, Summary, locate_checkpoint, open_model};
+use crate::stage::{Memory, Planned, Stage};
+use crate::{Companions, Error, Frame, Start, locate_checkpoint, open_model};
 use reference::{Pass, ReferenceLogProbs};
 use remit_corpus::examples::{Encoder, Example, Pairs, Rows};
 use remit_corpus::{Shuffle, Tokenizer};
-use remit_engine::{Engine, Learning, Usage};
+use remit_engine::Engine;
 use remit_model::{Architecture, Workspace};
 use remit_objective::PreferenceSummary;
+use settings::STAGE;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,14 +52,26 @@ pub struct Plan {
     held_out: HeldOutPlan,
 }
 
-impl Plan {
-    /// Opens and checks everything that `settings` name.
-    ///
-    /// # Errors
-    /// Settings that make no sense, files that cannot be read, rows that are no pairs.
-    pub fn new(settings: Settings) -> Result<Plan, Error> {
+/// The stage.
+#[derive(Clone, Copy, Debug)]
+pub struct Dpo;
+
+impl Stage for Dpo {
+    type Settings = Settings;
+    type Plan = Plan;
+    type Error = Error;
+
+    fn name(self) -> &'static str {
+        STAGE
+    }
+
+    fn validate(self, settings: &Settings) -> Result<(), Error> {
+        settings.validate()
+    }
+
+    fn plan(self, settings: Settings) -> Result<Plan, Error> {
         settings.validate()?;
-        let start = locate_checkpoint(&settings.from)?;
+        let start = locate_checkpoint(settings.common.from())?;
         let architecture = open_model(&start)?;
         check_window(&start, &architecture, settings.window)?;
         let tokenizer = Tokenizer::of_checkpoint(&start)?;
@@ -79,9 +93,9 @@ impl Plan {
         let pairs = encoder.pairs(Rows::open(&settings.examples.files)?, settings.window)?;
         check_tokens(&pairs.pairs, &start, &architecture)?;
         let steps = settings.length(pairs.pairs.len() as u64)?;
-        settings.schedule.validate(steps)?;
+        settings.common.schedule().validate(steps)?;
         let held_out = HeldOutPlan::open(
-            &settings.held_out,
+            &settings.common.held_out,
             &start,
             &architecture,
             settings.window,
@@ -101,26 +115,67 @@ impl Plan {
             held_out,
         })
     }
+}
+
+impl Planned for Plan {
+    type Settings = Settings;
+    type Error = Error;
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
 
     /// What training will hold, the reference's log-probabilities included.
-    pub fn memory(&self) -> Memory {
+    fn memory(&self) -> Memory {
         let (architecture, float) = (&self.architecture, size_of::<f32>() as u64);
-        let parameters = architecture.num_parameters() * float;
         let rows = self.rows();
         let logits = (2 * self.longest * architecture.vocab_size) as u64 * float;
         let kept = self.pairs.pairs.iter().flatten().map(|side| side.num_completion_tokens() as u64);
         Memory {
-            parameters,
-            gradients: parameters,
-            moments: 2 * parameters,
-            activations: Workspace::bytes(architecture, rows, keep(self.settings.recompute))
+            activations: Workspace::bytes(architecture, rows, keep(self.settings.common.recompute))
                 + (rows * architecture.width) as u64 * float,
             // Those of a pair are kept together while they take less than half a gigabyte.
             logits: logits.clamp(16 << 20, 512 << 20),
             reference: kept.sum::<u64>() * float,
+            ..Memory::of_learner(architecture)
         }
     }
 
+    fn begin(self) -> Result<(Frame, impl Method<Error = Error>), Error> {
+        let rows = self.rows();
+        let key = reference::key(&self.reference, &self.pairs.pairs, self.settings.common.precision)?;
+        let Plan { settings, start, reference, pairs, steps, encoder, held_out, .. } = self;
+        let mut frame = Frame::new(&settings, steps, Start::From(start.clone(), settings.common.moments));
+        frame.learning.end_tokens = encoder.stop_tokens()?;
+        (frame.usage.rows, frame.usage.length) = (rows, settings.window);
+        let frame = Frame {
+            inputs: BTreeMap::from([("pairs and reference".to_owned(), key.clone())]),
+            companions: Companions {
+                tokenizer: Some(start),
+                chat_template: encoder.chat_template().map(|template| template.source().to_owned()),
+            },
+            held_out,
+            ..frame
+        };
+        let step = PreferenceStep {
+            loss: settings.loss.clone(),
+            micro_batch: settings.micro_batch(),
+            pad: encoder.pad(),
+        };
+        let method = Preference {
+            step,
+            order: Shuffle::new(pairs.pairs.len() as u64, settings.common.seed, "pairs"),
+            pairs: pairs.pairs,
+            checkpoint: reference,
+            key,
+            reference: None,
+            settings,
+        };
+        Ok((frame, method))
+    }
+}
+
+impl Plan {
     /// What the reference's pass over the pairs will hold, ahead of training and without the files of a large one.
     pub fn reference_memory(&self) -> u64 {
         reference::pass_bytes(&self.reference_architecture, &self.pairs.pairs)
@@ -149,48 +204,6 @@ fn check_tokens(pairs: &[[Example; 2]], model: &Path, architecture: &Architectur
     }
 }
 
-/// Runs to the end; the same call again goes on where the last one was stopped, and does nothing when it was not.
-///
-/// # Errors
-/// Whatever stops a run: see [`Error`].
-pub fn run(plan: Plan, engine: &mut dyn Engine, observer: &mut dyn Observer) -> Result<Summary, Error> {
-    let rows = plan.rows();
-    let key = reference::key(&plan.reference, &plan.pairs.pairs, plan.settings.precision)?;
-    let Plan { settings, start, reference, pairs, steps, encoder, held_out, .. } = plan;
-    let frame = Frame {
-        run: settings.run.clone(),
-        settings: toml::Table::try_from(&settings).expect("settings are plain values"),
-        inputs: BTreeMap::from([("pairs and reference".to_owned(), key.clone())]),
-        steps,
-        learning_rate: settings.optimizer.learning_rate,
-        schedule: settings.schedule.clone(),
-        start: Start::From(start.clone(), settings.moments),
-        learning: Learning { end_tokens: encoder.stop_tokens()?, ..settings.learning() },
-        usage: Usage { rows, length: settings.window, temperature: 1.0, precision: settings.precision },
-        companions: Companions {
-            tokenizer: Some(start),
-            chat_template: encoder.chat_template().map(|template| template.source().to_owned()),
-        },
-        checkpoints: settings.checkpoints.clone(),
-        health: settings.health.clone(),
-        held_out,
-    };
-    let mut method = Preference {
-        step: PreferenceStep {
-            loss: settings.loss.clone(),
-            micro_batch: settings.micro_batch(),
-            pad: encoder.pad(),
-        },
-        order: Shuffle::new(pairs.pairs.len() as u64, settings.seed, "pairs"),
-        pairs: pairs.pairs,
-        checkpoint: reference,
-        key,
-        reference: None,
-        settings,
-    };
-    crate::run::run(&frame, &mut method, engine, observer)
-}
-
 /// Steps over pairs.
 struct Preference {
     settings: Settings,
@@ -209,7 +222,7 @@ impl Method for Preference {
     type Error = Error;
 
     fn prepare(&mut self, engine: &mut dyn Engine, observer: &mut dyn Observer) -> Result<(), Error> {
-        let Settings { precision, .. } = self.settings;
+        let precision = self.settings.common.precision;
         let pass = Pass { checkpoint: &self.checkpoint, precision, pad: self.step.pad };
         let log_probs = ReferenceLogProbs::obtain(
             &self.settings.cache(),

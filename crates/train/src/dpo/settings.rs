@@ -1,13 +1,10 @@
 //! Settings of preference optimisation, as a recipe's `[dpo]` table writes them.
 
-use crate::settings::{Checkpoints, HeldOut, Moments};
-use crate::{Error, Health};
+use crate::settings::{Common, Schedule, wrong};
+use crate::{Error, stage_settings};
 use remit_corpus::examples::Examples;
-use remit_engine::{Learning, Precision};
 use remit_objective::Dpo;
 use remit_optim::schedule::Kind;
-use remit_optim::{AdamW, Schedule, WeightDecayRule};
-use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The recipe's table.
@@ -16,104 +13,56 @@ pub(super) const STAGE: &str = "dpo";
 /// The directory beside the run directory that keeps log-probabilities where no other is named.
 const CACHE: &str = "reference-log-probs";
 
-/// Settings of a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Settings {
-    /// The run directory.
-    pub run: PathBuf,
-    /// Decides the order of pairs.
-    pub seed: u64,
-    /// The learner to begin with: a checkpoint, or a run directory whose latest checkpoint is meant.
-    pub from: PathBuf,
-    /// The reference, named in the same way; `from` where it is left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reference: Option<PathBuf>,
-    /// Directory of the reference's log-probabilities, which runs may share; `reference-log-probs` beside the run
-    /// directory where it is left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cache: Option<PathBuf>,
-    /// What becomes of the optimiser's moments in `from`.
-    pub moments: Moments,
-    /// Length of the run in optimiser steps; give one of `steps` and `epochs`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub steps: Option<u64>,
-    /// Length of the run in passes over the pairs, rounded up to whole steps.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub epochs: Option<f64>,
-    /// Arithmetic of matrix products, the reference's as well.
-    pub precision: Precision,
-    /// Keep only the inputs of blocks and make the rest again in the backward pass: less memory, more time.
-    pub recompute: bool,
-    /// Bound of the gradient's global norm; 0 for none.
-    pub clip_norm: f64,
-    /// What is preferred to what.
-    pub examples: Examples,
-    /// Predictions of the longest sequence that is taken; `examples.too_long` says what happens to longer ones.
-    /// Windows of held-out text have as many.
-    pub window: usize,
-    /// Pairs an optimiser step.
-    pub batch_pairs: usize,
-    /// Pairs a forward pass. The result does not depend on it beyond rounding.
-    pub micro_batch_pairs: usize,
-    /// What is minimised.
-    pub loss: Dpo,
-    /// The optimiser.
-    pub optimizer: AdamW,
-    /// Which parameters decay.
-    pub decay: WeightDecayRule,
-    /// The learning rate over time; where nothing is said, up over a tenth of the run and linearly down to 0.
-    pub schedule: Schedule,
-    /// Evaluation on held-out text: what the model forgets.
-    pub held_out: HeldOut,
-    /// When and how checkpoints are written.
-    pub checkpoints: Checkpoints,
-    /// What is looked at on the way, and what is done about it.
-    #[serde(skip_serializing_if = "Health::is_default")]
-    pub health: Health,
+stage_settings! {
+    /// Settings of a run.
+    beginning {
+        /// The reference, named as `from` is; `from` where it is left out.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reference: Option<PathBuf>,
+        /// Directory of the reference's log-probabilities, which runs may share; `reference-log-probs` beside the run
+        /// directory where it is left out.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cache: Option<PathBuf>,
+    }
+    length {
+        /// In place of `steps`, length of the run in passes over the pairs, rounded up to whole steps.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        epochs: Option<f64>,
+    }
+    own {
+        /// What is preferred to what.
+        examples: Examples,
+        /// Predictions of the longest sequence that is taken; `examples.too_long` says what happens to longer ones.
+        /// Windows of held-out text have as many.
+        window: usize,
+        /// Pairs an optimiser step.
+        batch_pairs: usize,
+        /// Pairs a forward pass. The result does not depend on it beyond rounding.
+        micro_batch_pairs: usize,
+        /// What is minimised.
+        loss: Dpo,
+    }
+    places ["examples.files", "reference", "cache"]
 }
 
 impl Default for Settings {
     fn default() -> Self {
+        let schedule = Schedule { kind: Kind::Linear, warmup_fraction: Some(0.1), ..Schedule::default() };
         Settings {
-            run: PathBuf::new(),
-            seed: 1,
-            from: PathBuf::new(),
+            common: Common { schedule: Some(schedule), ..Common::fine_tuning(1e-6) },
             reference: None,
             cache: None,
-            moments: Moments::Reset,
-            steps: None,
             epochs: None,
-            precision: Precision::F32,
-            recompute: false,
-            clip_norm: 1.0,
             examples: Examples::default(),
             window: 1024,
             batch_pairs: 32,
             micro_batch_pairs: 4,
             loss: Dpo::default(),
-            optimizer: AdamW { weight_decay: 0.0, ..AdamW::new(1e-6) },
-            decay: WeightDecayRule::default(),
-            schedule: Schedule { kind: Kind::Linear, warmup_fraction: Some(0.1), ..Schedule::default() },
-            held_out: HeldOut::default(),
-            checkpoints: Checkpoints::default(),
-            health: Health::default(),
         }
     }
 }
 
 impl Settings {
-    /// How a gradient is made and becomes an update.
-    pub fn learning(&self) -> Learning {
-        Learning {
-            optimizer: self.optimizer.clone(),
-            decay: self.decay.clone(),
-            clip_norm: self.clip_norm,
-            recompute: self.recompute,
-            end_tokens: Vec::new(),
-        }
-    }
-
     /// Pairs a forward pass, which are never more than those of a step.
     pub fn micro_batch(&self) -> usize {
         self.micro_batch_pairs.min(self.batch_pairs)
@@ -122,7 +71,7 @@ impl Settings {
     /// Where the reference's log-probabilities are kept.
     pub fn cache(&self) -> PathBuf {
         // Of the path itself, for a bare name has an empty parent.
-        self.cache.clone().unwrap_or_else(|| self.run.parent().unwrap_or(Path::new("")).join(CACHE))
+        self.cache.clone().unwrap_or_else(|| self.common.run.parent().unwrap_or(Path::new("")).join(CACHE))
     }
 
     /// Checks what can be checked without opening a file.
@@ -130,15 +79,10 @@ impl Settings {
     /// # Errors
     /// A setting that is missing or makes no sense.
     pub fn validate(&self) -> Result<(), Error> {
-        let wrong = |key: &str, problem: &str| {
-            Err(Error::Setting { stage: STAGE, key: key.into(), problem: problem.into() })
-        };
-        if self.run.as_os_str().is_empty() {
-            return wrong("run", "is missing: it names the run directory");
-        }
-        if self.from.as_os_str().is_empty() {
-            return wrong("from", "is missing: it names the checkpoint to train or the run that made it");
-        }
+        let wrong = |key: &str, problem: &str| Err(wrong(STAGE, key, problem));
+        self.common.validate(STAGE)?;
+        let missing = "is missing: it names the checkpoint to train or the run that made it";
+        self.common.require_from(STAGE, missing)?;
         if self.examples.files.is_empty() {
             return wrong(
                 "examples.files",
@@ -159,7 +103,7 @@ impl Settings {
                 return wrong(key, "is 0, but must be 1 or more");
             }
         }
-        match (self.steps, self.epochs) {
+        match (self.common.steps, self.epochs) {
             (Some(_), Some(_)) | (None, None) => {
                 return wrong("steps", "is the length of the run: give one of `steps` and `epochs`");
             }
@@ -169,13 +113,7 @@ impl Settings {
             }
             _ => {}
         }
-        if !(self.clip_norm >= 0.0 && self.clip_norm.is_finite()) {
-            return wrong("clip_norm", "must be a finite number, 0 or more");
-        }
-        self.loss.validate()?;
-        self.health.validate(STAGE, &self.held_out)?;
-        self.optimizer.validate()?;
-        Ok(())
+        Ok(self.loss.validate()?)
     }
 
     /// The run's length in steps, where an epoch has so many pairs.
@@ -186,11 +124,11 @@ impl Settings {
         let batch = self.batch_pairs as u64;
         let steps = match self.epochs {
             Some(epochs) => ((pairs as f64 * epochs / batch as f64).ceil() as u64).max(1),
-            None => self.steps.expect("`validate` asks for one of the two"),
+            None => self.common.steps.expect("`validate` asks for one of the two"),
         };
         if steps.checked_mul(batch).is_none() {
             let problem = format!("comes to {steps} steps, whose pairs are beyond counting");
-            return Err(Error::Setting { stage: STAGE, key: "steps".into(), problem });
+            return Err(wrong(STAGE, "steps", problem));
         }
         Ok(steps)
     }
@@ -201,7 +139,8 @@ mod tests {
     use super::*;
 
     fn settings() -> Settings {
-        let mut settings = Settings { run: "a/run".into(), from: "sft".into(), ..Settings::default() };
+        let mut settings = Settings::default();
+        (settings.common.run, settings.common.from) = ("a/run".into(), Some("sft".into()));
         (settings.examples.files, settings.epochs) = (vec!["pairs.jsonl".into()], Some(1.0));
         settings
     }
@@ -218,7 +157,9 @@ mod tests {
     #[test]
     fn runs_beside_one_another_share_the_cache() {
         assert_eq!(settings().cache(), Path::new("a/reference-log-probs"));
-        assert_eq!(Settings { run: "run".into(), ..settings() }.cache(), Path::new("reference-log-probs"));
+        let mut bare = settings();
+        bare.common.run = "run".into();
+        assert_eq!(bare.cache(), Path::new("reference-log-probs"));
         assert_eq!(Settings { cache: Some("c".into()), ..settings() }.cache(), Path::new("c"));
     }
 
@@ -233,18 +174,34 @@ mod tests {
                 other => other.to_string(),
             }
         };
-        assert_eq!(key(|s| s.run = PathBuf::new()), "run");
-        assert_eq!(key(|s| s.from = PathBuf::new()), "from");
+        assert_eq!(key(|s| s.common.run = PathBuf::new()), "run");
+        assert_eq!(key(|s| s.common.from = Some(PathBuf::new())), "from");
         assert_eq!(key(|s| s.reference = Some(PathBuf::new())), "reference");
         assert_eq!(key(|s| s.examples.files.clear()), "examples.files");
         assert_eq!(key(|s| s.window = 0), "window");
         assert_eq!(key(|s| s.batch_pairs = 0), "batch_pairs");
         assert_eq!(key(|s| s.micro_batch_pairs = 0), "micro_batch_pairs");
-        assert_eq!(key(|s| s.steps = Some(3)), "steps");
+        assert_eq!(key(|s| s.common.steps = Some(3)), "steps");
         assert_eq!(key(|s| s.epochs = None), "steps");
         assert_eq!(key(|s| s.epochs = Some(f64::NAN)), "epochs");
-        assert_eq!(key(|s| s.clip_norm = -1.0), "clip_norm");
+        assert_eq!(key(|s| s.common.clip_norm = -1.0), "clip_norm");
         assert!(key(|s| s.loss.beta = 0.0).contains("beta"));
+    }
+
+    #[test]
+    fn what_every_stage_has_stands_beside_its_own_in_one_table() {
+        let text = "run = \"a\"\nfrom = \"sft\"\nsteps = 7\nwindow = 9\n[optimizer]\nlearning_rate = 0.5\n";
+        let read: Settings = toml::from_str(text).expect("settings");
+        assert_eq!((read.common.steps, read.window, read.common.optimizer.learning_rate), (Some(7), 9, 0.5));
+        // What is not said is as the stage has it, not as stages have it in general.
+        assert_eq!(read.common.schedule, Settings::default().common.schedule);
+        assert_eq!(read.common.moments, crate::settings::Moments::Reset);
+        let written = toml::to_string(&read).expect("TOML");
+        assert_eq!(toml::from_str::<Settings>(&written).expect("the same"), read);
+        let keys: Vec<&str> = written.lines().map_while(|line| Some(line.split_once(" = ")?.0)).collect();
+        let wanted =
+            ["run", "seed", "from", "moments", "steps", "precision", "recompute", "clip_norm", "window"];
+        assert_eq!(keys[..wanted.len()], wanted);
     }
 
     #[test]
