@@ -1,8 +1,9 @@
 //! Corpora that the flywheel and the quickstart make themselves.
 
 use crate::Error;
-use remit_corpus::generate::registry_text::{self, Document};
-use remit_corpus::generate::{Family, Level, Noise, Problems, Split, registry_text as read_registry};
+use remit_corpus::registry_text::{self, Document};
+use remit_micro10::{Family, Level, Noise, Problems, Split};
+use remit_store::atomic::write_json_lines;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -78,7 +79,7 @@ impl Generated {
     pub fn write(&self, path: &Path, lockfile: &str) -> Result<(), Error> {
         match self {
             Generated::Text(Text { held_out }) => {
-                let documents = read_registry(lockfile, &registry_text::cargo_home()?)?;
+                let documents = registry_text::registry_text(lockfile, &registry_text::cargo_home()?)?;
                 let is_apart = |index: usize| index.is_multiple_of(HELD_OUT_ONE_IN);
                 let part: Vec<Document> = documents
                     .into_iter()
@@ -86,11 +87,11 @@ impl Generated {
                     .filter(|(index, _)| is_apart(*index) == *held_out)
                     .map(|(_, document)| document)
                     .collect();
-                registry_text::write_jsonl(path, &part)?;
+                write_json_lines(path, &part)?;
             }
-            Generated::Problems(generator) => generator.problems().write_jsonl(path)?,
-            Generated::Rows(generator) => generator.problems().write_rows(path)?,
-            Generated::Pairs(generator) => generator.problems().write_pairs(path)?,
+            Generated::Problems(generator) => write_json_lines(path, generator.problems().documents()?)?,
+            Generated::Rows(generator) => write_json_lines(path, generator.problems().rows()?)?,
+            Generated::Pairs(generator) => write_json_lines(path, generator.problems().pairs()?)?,
         }
         Ok(())
     }

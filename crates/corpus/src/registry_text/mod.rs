@@ -5,15 +5,16 @@
 //! which can build the program has, byte for byte the same. What is taken: the Markdown files and the comments
 //! of [`CRATES`], without code, tables, addresses and licences, no paragraph twice.
 
+mod error;
+mod prose;
+
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use serde::{Deserialize, Serialize};
 
-use super::error::Error;
-use super::problems;
-use super::prose;
+pub use error::Error;
 
 /// The crates whose text is taken: dependencies of every build of this program, direct or not, each pinned once, so
 /// that building has fetched the very version that is read.
@@ -88,14 +89,6 @@ pub fn registry_text(lockfile: &str, cargo_home: &Path) -> Result<Vec<Document>,
 pub fn cargo_home() -> Result<PathBuf, Error> {
     let named = env::var_os("CARGO_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
     named.or_else(|| env::home_dir().map(|home| home.join(".cargo"))).ok_or(Error::NoCargoHome)
-}
-
-/// Writes documents as JSON lines with the fields `text` and `source`.
-///
-/// # Errors
-/// A file that cannot be written.
-pub fn write_jsonl(path: &Path, documents: &[Document]) -> Result<(), Error> {
-    problems::write_jsonl(path, documents)
 }
 
 fn text_of(crates: &[&str], lockfile: &str, cargo_home: &Path) -> Result<Vec<Document>, Error> {
@@ -309,7 +302,7 @@ source = \"registry+https://example.org/index\"
         let path = folder.path().join("text.jsonl");
         let document =
             Document { text: "A \"quoted\"\nline.\n".to_owned(), source: "one-0.1.0/a.md".to_owned() };
-        write_jsonl(&path, &[document]).expect("written");
+        remit_store::atomic::write_json_lines(&path, [document]).expect("written");
         let written = fs::read_to_string(&path).expect("there");
         assert_eq!(written, "{\"text\":\"A \\\"quoted\\\"\\nline.\\n\",\"source\":\"one-0.1.0/a.md\"}\n");
     }
