@@ -78,8 +78,19 @@ pub struct Document {
 ///
 /// # Errors
 /// A lock file that cannot be read or lacks a crate, a crate whose sources are not there, a file that cannot be read.
-pub fn registry_text(lockfile: &str, cargo_home: &Path) -> Result<Vec<Document>, Error> {
+pub fn documents(lockfile: &str, cargo_home: &Path) -> Result<Vec<Document>, Error> {
     text_of(CRATES, lockfile, cargo_home)
+}
+
+/// What [`documents`] depends on: `NAME-VERSION` of [`CRATES`], in order. Nothing for a lock file that cannot be read;
+/// [`documents`] says so.
+pub fn pins(lockfile: &str) -> Vec<String> {
+    let packages = packages(lockfile).unwrap_or_default().into_iter();
+    let taken = packages.filter(|package| CRATES.contains(&package.name.as_str()));
+    let mut pins: Vec<String> =
+        taken.map(|package| format!("{}-{}", package.name, package.version)).collect();
+    pins.sort();
+    pins
 }
 
 /// Where Cargo keeps its registry: `CARGO_HOME`, or `.cargo` in the user's home.
@@ -119,22 +130,28 @@ fn text_of(crates: &[&str], lockfile: &str, cargo_home: &Path) -> Result<Vec<Doc
     Ok(documents)
 }
 
-/// Name to version of every package that comes from a registry; the newest where there are several.
-fn pinned_versions(lockfile: &str) -> Result<BTreeMap<String, String>, Error> {
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    version: String,
+    /// Nothing for packages of our own.
+    source: Option<String>,
+}
+
+fn packages(lockfile: &str) -> Result<Vec<Package>, Error> {
     #[derive(Deserialize)]
     struct Lockfile {
         package: Vec<Package>,
     }
-    #[derive(Deserialize)]
-    struct Package {
-        name: String,
-        version: String,
-        source: Option<String>,
-    }
     let lockfile: Lockfile =
         toml::from_str(lockfile).map_err(|cause| Error::Lockfile { cause: Box::new(cause) })?;
+    Ok(lockfile.package)
+}
+
+/// Name to version of every package that comes from a registry; the newest where there are several.
+fn pinned_versions(lockfile: &str) -> Result<BTreeMap<String, String>, Error> {
     // Cargo sorts packages by name and version, so the newest is kept. None of `CRATES` is there twice.
-    let packages = lockfile.package.into_iter().filter(|package| package.source.is_some());
+    let packages = packages(lockfile)?.into_iter().filter(|package| package.source.is_some());
     Ok(packages.map(|package| (package.name, package.version)).collect())
 }
 
@@ -315,7 +332,7 @@ source = \"registry+https://example.org/index\"
             let count = lockfile.matches(&format!("\nname = \"{name}\"\n")).count();
             assert_eq!(count, 1, "`{name}` is pinned {count} times: choose other crates");
         }
-        let documents = registry_text(&lockfile, &cargo_home().expect("a home")).expect("all is fetched");
+        let documents = documents(&lockfile, &cargo_home().expect("a home")).expect("all is fetched");
         let num_bytes: usize = documents.iter().map(|document| document.text.len()).sum();
         assert!(num_bytes > 2_000_000, "{num_bytes}");
         assert!(documents.iter().all(|document| !document.text.contains("://")));
