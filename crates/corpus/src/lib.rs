@@ -3,15 +3,13 @@
 //! The folder reads in the order of the work: `read` turns files into documents, [`Tokenizer`] documents into ids,
 //! [`prepare()`] writes them as a token store, [`TokenStore`] opens it, [`Windows`] cuts it into training sequences
 //! and [`Order`] says which window comes when. [`examples`] reads what post-training learns from: rows of prompts,
-//! completions, conversations and preferences. [`generate`] makes corpora of its own, and [`program`] runs the small
-//! programs in them.
+//! completions, conversations and preferences. [`mod@registry_text`] is ordinary English without a network.
 //!
 //! Everything here is a function of its inputs and seeds alone: neither the number of threads nor a kill and restart
 //! changes a byte or a window. The crate knows nothing of models, losses or devices.
 
 pub mod examples;
-pub mod generate;
-pub mod program;
+pub mod registry_text;
 
 mod error;
 mod hash;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use remit_corpus::Tokenizer;
 use remit_corpus::examples::{Counted, Encoder, Example, Examples, Place, Row, Rows, TooLong};
-use remit_corpus::generate::{Family, Level, Noise, Problems, Split};
+use remit_micro10::{Family, Level, Noise, Problems, Split};
 use serde_json::{Value, json};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
@@ -486,7 +486,7 @@ fn rows_of_problems_are_their_documents() {
     let noise = Noise { corrupted: 0.3, filler: 0.3 };
     let families = Family::MICRO10.into_iter().collect();
     let problems = Problems { families, level: Level::Two, seed: 5, count: 300, noise, split: Split::Train };
-    problems.write_rows(&path).unwrap();
+    remit_store::atomic::write_json_lines(&path, problems.rows().unwrap()).unwrap();
     let encoder = encoder(&llama(), Examples::default());
     let mut rows = Rows::open(&[path]).unwrap();
     for document in problems.documents().unwrap() {

@@ -17,7 +17,7 @@ pub enum Error {
     Corpus(#[from] remit_corpus::Error),
     /// Of generated problems.
     #[error(transparent)]
-    Generate(#[from] remit_corpus::generate::Error),
+    Problems(#[from] remit_micro10::Error),
     /// Of checkpoints and generation.
     #[error(transparent)]
     Model(#[from] remit_model::Error),
@@ -127,7 +127,7 @@ impl Error {
         match self {
             Error::Store(error) => error.hint(),
             Error::Corpus(error) => error.hint(),
-            Error::Generate(error) => error.hint(),
+            Error::Problems(error) => error.hint(),
             Error::Model(error) => error.hint(),
             Error::Engine(error) => error.hint(),
             Error::Pass { .. } => Some("raise `samples`, or lower `k`".to_owned()),

@@ -1,8 +1,8 @@
 //! What the tests of this crate share: a small tokenizer and a model of which every parameter matters.
 
-use remit_corpus::generate::{Family, Level, Noise, Problems, Split};
 use remit_corpus::{Source, Tokenizer, TrainTokenizer, train_tokenizer};
 use remit_engine::{Cpu, ModelId, Usage};
+use remit_micro10::{Family, Level, Noise, Problems, Split};
 use remit_model::Decoder;
 use remit_model::families::llama::config::Settings;
 
@@ -19,7 +19,8 @@ pub fn tokenizer() -> Tokenizer {
         noise: Noise::NONE,
         split: Split::Train,
     };
-    problems.write_jsonl(&path).expect("written");
+    remit_store::atomic::write_json_lines(&path, problems.documents().expect("good settings"))
+        .expect("written");
     let settings = TrainTokenizer::new(vec![Source::new("problems", path)], 300);
     let trained = train_tokenizer(&settings, &()).expect("trained");
     Tokenizer::from_bytes(&trained.json, Some(&trained.config)).expect("a tokenizer")

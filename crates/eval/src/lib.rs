@@ -9,7 +9,6 @@
 //!
 //! Not here: gradients, rewards, where a run keeps its checkpoints.
 
-mod answers;
 pub mod compare;
 pub mod dynamics;
 mod error;
@@ -23,7 +22,6 @@ mod settings;
 mod suite;
 pub mod tasks;
 
-pub use answers::{Filter, Judge};
 pub use error::Error;
 pub use likelihood::{Sequence, log_probs};
 pub use plan::{Evaluation, Plan, evaluate};

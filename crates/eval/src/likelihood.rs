@@ -114,10 +114,10 @@ mod tests {
         let mut workspace = Workspace::new(decoder.architecture(), ids.len(), Keep::Nothing);
         let input = Input { ids: &ids, length: ids.len(), starts: None };
         let hidden = decoder.forward(input, &mut workspace);
-        let mut logits = vec![0.0; ids.len() * 300];
-        decoder.head().logits_alone(hidden, decoder.head_parameters(), &mut logits);
         let log_prob = |(place, &id): (usize, &u32)| {
-            let row = &logits[(prompt.len() + place - 1) * 300..][..300];
+            let hidden = &hidden[(prompt.len() + place - 1) * 32..][..32];
+            let logit = |token: &[f32]| hidden.iter().zip(token).map(|(a, b)| a * b).sum::<f32>();
+            let row: Vec<f32> = decoder.head_parameters().chunks(32).map(logit).collect();
             let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
             (f64::from(row[id as usize]) - sum.ln()) as f32
         };

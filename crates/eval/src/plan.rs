@@ -7,7 +7,7 @@ use crate::likelihood::ROWS;
 use remit_corpus::Tokenizer;
 use remit_engine::{Engine, Usage};
 use remit_model::{Architecture, Decoder};
-use remit_store::atomic::{self, AtomicFile};
+use remit_store::atomic;
 use remit_store::hash::hash_checkpoint;
 use serde_json::{Map, Value, json};
 
@@ -195,13 +195,7 @@ pub fn evaluate(
     results.date = date;
     results.total_evaluation_time_seconds = format!("{:.3}", started.elapsed().as_secs_f64());
     for (task, answers) in plan.suite.tasks.iter().zip(&answers) {
-        let mut file = AtomicFile::create(&out.join(log_name(&task.name)))?;
-        for sample in samples(task, answers) {
-            let mut line = serde_json::to_vec(&sample).expect("texts and numbers always become JSON");
-            line.push(b'\n');
-            file.write_all(&line)?;
-        }
-        file.commit()?;
+        atomic::write_json_lines(&out.join(log_name(&task.name)), samples(task, answers))?;
     }
     // Last: where it is, the rest is.
     atomic::write_json(&path, &results)?;

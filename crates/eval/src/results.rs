@@ -13,10 +13,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::Error;
 use crate::metrics::{Mean, pass_at_k, ratio};
 use crate::suite::{Answers, Suite};
 use crate::tasks::Task;
-use crate::{Error, Filter};
+use remit_judge::Filter;
 
 /// The name of the results file in its directory.
 pub const RESULTS: &str = "results.json";

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use remit_corpus::generate::{Level, Split};
+use remit_micro10::{Level, Split};
 use remit_model::generate::Sampling;
 use serde::{Deserialize, Serialize};
 

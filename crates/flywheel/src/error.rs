@@ -12,9 +12,12 @@ pub enum Error {
     /// Of corpora.
     #[error(transparent)]
     Corpus(#[from] remit_corpus::Error),
-    /// Of generated corpora.
+    /// Of ordinary text.
     #[error(transparent)]
-    Generate(#[from] remit_corpus::generate::Error),
+    RegistryText(#[from] remit_corpus::registry_text::Error),
+    /// Of generated problems.
+    #[error(transparent)]
+    Problems(#[from] remit_micro10::Error),
     /// Of training and scoring.
     #[error(transparent)]
     Train(#[from] remit_train::Error),
@@ -104,7 +107,8 @@ impl Error {
         Some(match self {
             Error::Store(error) => return error.hint(),
             Error::Corpus(error) => return error.hint(),
-            Error::Generate(error) => return error.hint(),
+            Error::RegistryText(error) => return error.hint(),
+            Error::Problems(error) => return error.hint(),
             Error::Train(error) => return error.hint(),
             Error::Rl(error) => return error.hint(),
             Error::Eval(error) => return error.hint(),

@@ -1,8 +1,9 @@
 //! Corpora that the flywheel and the quickstart make themselves.
 
 use crate::Error;
-use remit_corpus::generate::registry_text::{self, Document};
-use remit_corpus::generate::{Family, Level, Noise, Problems, Split, registry_text as read_registry};
+use remit_corpus::registry_text;
+use remit_micro10::{Family, Level, Noise, Problems, Split};
+use remit_store::atomic::write_json_lines;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -78,43 +79,23 @@ impl Generated {
     pub fn write(&self, path: &Path, lockfile: &str) -> Result<(), Error> {
         match self {
             Generated::Text(Text { held_out }) => {
-                let documents = read_registry(lockfile, &registry_text::cargo_home()?)?;
+                let documents = registry_text::documents(lockfile, &registry_text::cargo_home()?)?;
                 let is_apart = |index: usize| index.is_multiple_of(HELD_OUT_ONE_IN);
-                let part: Vec<Document> = documents
-                    .into_iter()
-                    .enumerate()
-                    .filter(|(index, _)| is_apart(*index) == *held_out)
-                    .map(|(_, document)| document)
-                    .collect();
-                registry_text::write_jsonl(path, &part)?;
+                let part = documents.iter().enumerate().filter(|(index, _)| is_apart(*index) == *held_out);
+                write_json_lines(path, part.map(|(_, document)| document))?;
             }
-            Generated::Problems(generator) => generator.problems().write_jsonl(path)?,
-            Generated::Rows(generator) => generator.problems().write_rows(path)?,
-            Generated::Pairs(generator) => generator.problems().write_pairs(path)?,
+            Generated::Problems(generator) => write_json_lines(path, generator.problems().documents()?)?,
+            Generated::Rows(generator) => write_json_lines(path, generator.problems().rows()?)?,
+            Generated::Pairs(generator) => write_json_lines(path, generator.problems().pairs()?)?,
         }
         Ok(())
     }
 
     /// What beside its settings decides the content: for ordinary text, the versions it is taken from.
     pub(crate) fn pins(&self, lockfile: &str) -> Vec<String> {
-        #[derive(Deserialize)]
-        struct Lockfile {
-            package: Vec<Package>,
+        match self {
+            Generated::Text(_) => registry_text::pins(lockfile),
+            _ => Vec::new(),
         }
-        #[derive(Deserialize)]
-        struct Package {
-            name: String,
-            version: String,
-        }
-        let Generated::Text(_) = self else { return Vec::new() };
-        // A lock file that cannot be read is said so by the one who needs it.
-        let packages = toml::from_str(lockfile).map_or(Vec::new(), |lock: Lockfile| lock.package);
-        let mut pins: Vec<String> = packages
-            .into_iter()
-            .filter(|package| registry_text::CRATES.contains(&package.name.as_str()))
-            .map(|package| format!("{}-{}", package.name, package.version))
-            .collect();
-        pins.sort();
-        pins
     }
 }

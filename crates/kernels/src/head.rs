@@ -246,20 +246,6 @@ impl Head {
         rows::product(shape, hidden, w, logits, Write::Replace);
     }
 
-    /// All logits `[N, V]`: for inspection, where rows are few.
-    pub fn all_logits(&self, hidden: &[f32], w: &[f32]) -> Vec<f32> {
-        let rows = hidden.len() / self.width;
-        let mut logits = vec![0.0; rows * self.vocab];
-        matmul(
-            MatrixMut::new(&mut logits, rows, self.vocab),
-            Write::Replace,
-            Matrix::new(hidden, rows, self.width),
-            Matrix::new(w, self.vocab, self.width).transposed(),
-            self.precision,
-        );
-        logits
-    }
-
     /// Ranges `(first row, rows)` that cover `rows` rows in multiples of `grain`, as many as [`CACHED`] holds.
     fn chunks(&self, rows: usize, grain: usize) -> impl Iterator<Item = (usize, usize)> {
         let fitting = (CACHED / size_of::<f32>() / self.vocab).max(SMALLEST);

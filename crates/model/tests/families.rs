@@ -1,7 +1,7 @@
 //! Every family at odd shapes: gradients against central differences, the cache against whole windows, frozen decoders
 //! against owned ones, files against memory, and what each family refuses.
 
-use remit_kernels::head::{Head, Scratch};
+use remit_kernels::head::Scratch;
 use remit_model::families::{Family, llama, olmo2, qwen3, read, smollm3, youtu};
 use remit_model::generate::{Completion, Finish, Request, Sampling, Settings, Watch, generate};
 use remit_model::{Architecture, Decoder, Frozen, Input, Keep, SaveOptions, Workspace};
@@ -181,8 +181,8 @@ fn plain_continuation(decoder: &Decoder, prompt: &[u32], count: usize) -> Vec<u3
         let input = Input { ids: &ids, length: ids.len(), starts: None };
         let hidden = decoder.forward(input, &mut workspace);
         let last = &hidden[hidden.len() - width..];
-        let head = Head { width, vocab, precision: decoder.precision };
-        let logits = head.all_logits(last, decoder.head_parameters());
+        let logit = |token: &[f32]| last.iter().zip(token).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        let logits: Vec<f64> = decoder.head_parameters().chunks(width).map(logit).collect();
         let best = (0..vocab).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).expect("a vocabulary");
         ids.push(best as u32);
     }

@@ -6,21 +6,9 @@ use remit_corpus::examples::Place;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A pattern that is no regular expression.
-    #[error("`pattern` is no regular expression: {cause}")]
-    Pattern {
-        /// Why. Not a `source`: the message already ends with it.
-        cause: Box<regex::Error>,
-    },
-    /// More or fewer choices than there are letters for.
-    #[error("`choices` is {choices}, but must be from 2 to 26")]
-    Choices {
-        /// The number found.
-        choices: u8,
-    },
-    /// A marker of no characters, which is found everywhere.
-    #[error("`after` is empty")]
-    EmptyMarker,
+    /// Of verifiers.
+    #[error(transparent)]
+    Judge(#[from] remit_judge::Error),
     /// Of training.
     #[error(transparent)]
     Train(#[from] remit_train::Error),
@@ -116,6 +104,7 @@ impl Error {
     /// What to do about it, where there is something to say.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            Error::Judge(error) => return error.hint(),
             Error::Train(error) => return error.hint(),
             Error::Corpus(error) => return error.hint(),
             Error::Model(error) => return error.hint(),
@@ -123,11 +112,6 @@ impl Error {
             Error::Objective(error) => return error.hint(),
             Error::Optim(error) => return error.hint(),
             Error::Store(error) => return error.hint(),
-            Error::Pattern { .. } => {
-                "write it in single quotes, so that TOML leaves its backslashes alone".into()
-            }
-            Error::Choices { .. } => return None,
-            Error::EmptyMarker => "leave it out to look at the whole completion".into(),
             Error::NoPrompts { dropped: 0 } => "name files with rows in `rl.prompts.files`".into(),
             Error::NoPrompts { .. } => "lower `rl.grpo.max_completion_length`, or take shorter prompts".into(),
             Error::UnknownVerifier { name, known, .. } => {

@@ -1,7 +1,7 @@
 //! Reinforcement learning with verifiable rewards.
 //!
 //! In reading order: [`prompts`] are rows with an answer; [`rollout`] samples completions from the policy and asks
-//! [`verify`] what each is worth; [`update`] turns them into an optimiser step with the rules of
+//! [`verifiers`] what each is worth; [`update`] turns them into an optimiser step with the rules of
 //! [`remit_objective::grpo`]; [`mod@run`] repeats that, by the loop that every stage shares. The policy that samples is
 //! the one that is trained, in one process and in the same numbers: there is no second engine to keep in step.
 //!
@@ -15,7 +15,6 @@ pub mod settings;
 mod transcripts;
 pub mod update;
 pub mod verifiers;
-pub mod verify;
 
 pub use error::Error;
 pub use run::{Plan, Rl};

@@ -1,8 +1,8 @@
 //! Settings of reinforcement learning, as a recipe's `[rl]` table writes them.
 
 use crate::Error;
-use crate::verify::Verify;
 use remit_corpus::examples::Examples;
+use remit_judge::Verify;
 use remit_model::generate::Sampling;
 use remit_objective::Grpo;
 use remit_train::settings::{Checkpoints, Common, wrong};

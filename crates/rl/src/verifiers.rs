@@ -1,8 +1,8 @@
 //! Verifiers by name: the built-in ones, and those that a recipe defines.
 
 use crate::Error;
-use crate::verify::{Verifier, Verify, choice, exact, last_number, normalised, program};
 use remit_corpus::examples::Row;
+use remit_judge::{Verifier, Verify};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -16,23 +16,6 @@ pub struct Verifiers {
     every: Option<String>,
 }
 
-/// Verifiers that need no definition.
-fn built_in() -> [(&'static str, Verify); 10] {
-    let arrow = || Some("=>".to_owned());
-    [
-        ("last_number", Verify::LastNumber(last_number::Settings::default())),
-        ("gsm8k", Verify::LastNumber(last_number::Settings::default())),
-        ("svamp", Verify::LastNumber(last_number::Settings::default())),
-        ("exact", Verify::Exact(exact::Settings::default())),
-        ("normalised", Verify::Normalised(normalised::Settings::default())),
-        ("choice", Verify::Choice(choice::Settings::default())),
-        ("output", Verify::Output(program::Settings::default())),
-        ("completed", Verify::Completed(program::Settings::default())),
-        ("micro10", Verify::Exact(exact::Settings { after: arrow() })),
-        ("micro10_complete", Verify::Completed(program::Settings { after: arrow() })),
-    ]
-}
-
 impl Verifiers {
     /// The built-in ones and `defined`, which go before; `every` is the one for every row, if there is one.
     ///
@@ -40,7 +23,7 @@ impl Verifiers {
     /// Settings of a verifier that make no sense; an `every` that does not exist.
     pub fn new(defined: &BTreeMap<String, Verify>, every: Option<&str>) -> Result<Verifiers, Error> {
         let mut by_name = BTreeMap::new();
-        for (name, verify) in built_in() {
+        for (name, verify) in Verify::built_in() {
             by_name.insert(name.to_owned(), verify.build()?);
         }
         for (name, verify) in defined {

@@ -30,6 +30,20 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     write(path, &text)
 }
 
+/// Writes each record to `path` as one line of JSON, as [`write()`] does, without holding them all in memory.
+///
+/// # Panics
+/// As [`write_json`].
+pub fn write_json_lines(path: &Path, records: impl IntoIterator<Item = impl Serialize>) -> Result<(), Error> {
+    let mut file = AtomicFile::create(path)?;
+    for record in records {
+        let mut line = serde_json::to_vec(&record).expect("keys are texts");
+        line.push(b'\n');
+        file.write_all(&line)?;
+    }
+    file.commit()
+}
+
 /// Makes the directory `final_path` by letting `fill` fill `<name>.partial` beside it, which is then flushed, file by
 /// file, and renamed. Missing parent directories are made. Whatever `fill` returns as an error is returned, and
 /// nothing stays on disk.
@@ -286,6 +300,15 @@ mod tests {
         let error = directory(&path, |_| -> Result<(), Error> { panic!("not called") }).unwrap_err();
         assert!(error.to_string().ends_with("store` exists already"), "{error}");
         assert_eq!(error.hint().unwrap(), "remove it or choose another path");
+    }
+
+    #[test]
+    fn lines_of_json_escape_what_would_end_them() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("texts.jsonl");
+        write_json_lines(&path, ["a \"quoted\"\nline", "b"]).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "\"a \\\"quoted\\\"\\nline\"\n\"b\"\n");
+        assert_eq!(listing(home.path()), ["texts.jsonl"]);
     }
 
     #[test]

@@ -29,8 +29,8 @@ use std::path::{Path, PathBuf};
 
 crate::hints!(
     remit_corpus::Error,
-    remit_corpus::generate::Error,
     remit_engine::Error,
+    remit_micro10::Error,
     remit_eval::Error,
     remit_eval::compare::Error,
     remit_eval::dynamics::Error,

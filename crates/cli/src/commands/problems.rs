@@ -4,7 +4,8 @@ use crate::args::Shared;
 use crate::render::error::Failure;
 use crate::render::units;
 use clap::{Args, ValueEnum};
-use remit_corpus::generate::{Family, Level, Noise, Problems, Split};
+use remit_micro10::{Family, Level, Noise, Problems, Split};
+use remit_store::atomic::write_json_lines;
 use std::path::PathBuf;
 
 /// Flags of the verb.
@@ -75,9 +76,9 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     let problems = Problems { families, level, seed, count, noise, split };
     if !shared.dry_run {
         match form {
-            Form::Rows => problems.write_rows(&out)?,
-            Form::Pairs => problems.write_pairs(&out)?,
-            Form::Documents => problems.write_jsonl(&out)?,
+            Form::Rows => write_json_lines(&out, problems.rows()?)?,
+            Form::Pairs => write_json_lines(&out, problems.pairs()?)?,
+            Form::Documents => write_json_lines(&out, problems.documents()?)?,
         }
     }
     let names: Vec<&str> = problems.families.iter().map(|family| family.name()).collect();

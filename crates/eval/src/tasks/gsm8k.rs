@@ -8,9 +8,9 @@ use std::path::Path;
 
 use super::rows::{Row, read};
 use super::{Question, Solution, Task};
-use crate::answers::{Filter, Judge};
 use crate::settings::ShotsOf;
 use crate::{Error, Settings};
+use remit_judge::{Filter, Judge};
 
 /// What stands before the answer in a solution.
 const MARK: &str = "#### ";

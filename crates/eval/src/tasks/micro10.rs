@@ -6,12 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use remit_corpus::generate::{Family, Noise, Problems};
+use remit_micro10::{Family, Noise, Problems};
 use serde_json::json;
 
 use super::{MICRO10, Question, Solution, Task};
-use crate::answers::{Filter, Judge};
 use crate::{Error, Micro10, Settings};
+use remit_judge::{Filter, Judge};
 
 /// The names of the families' tasks.
 pub(super) fn names() -> impl Iterator<Item = String> {

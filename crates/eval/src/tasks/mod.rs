@@ -10,8 +10,8 @@ mod svamp;
 
 use serde_json::Value;
 
-use crate::answers::{Filter, Judge};
 use crate::{Error, Settings};
+use remit_judge::{Filter, Judge};
 
 /// The group of the generated problems.
 pub const MICRO10: &str = "micro10";

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::rows::{Row, read};
 use super::{Question, Task, gsm8k};
-use crate::answers::Judge;
 use crate::{Error, Settings};
+use remit_judge::Judge;
 
 pub(super) fn task(settings: &Settings) -> Result<Task, Error> {
     let path = settings.paths.svamp.as_deref().ok_or(Error::NoPath { task: "svamp" })?;

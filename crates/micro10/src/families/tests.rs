@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::super::problems::{Problem, Problems, Split, final_answer};
-use super::super::{Error, Noise};
 use super::{Dice, Family, Level, NAMES, Subject};
+use crate::{Error, Noise, Problem, Problems, Split, final_answer};
 
 #[test]
 fn answers_follow_from_the_questions() {

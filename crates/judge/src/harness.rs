@@ -1,4 +1,4 @@
-//! From what a model wrote to its answer, and whether that is right.
+//! Verdicts for figures, as lm-evaluation-harness gives them.
 //!
 //! micro10 has one rule: what follows the last `=>` of the first line, judged by its problem. The tasks with a number
 //! for an answer have the two of lm-evaluation-harness's `gsm8k`, to the letter, so that figures of one name mean one
@@ -8,16 +8,15 @@
 use std::sync::LazyLock;
 
 use regex::Regex;
-use remit_corpus::generate::Problem;
-use remit_corpus::generate::problems::final_answer;
+use remit_micro10::{Problem, final_answer};
+
+use crate::find::pattern;
 
 /// What stands for an answer that was not found, as in lm-evaluation-harness.
 const INVALID: &str = "[invalid]";
 
-static STRICT: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"#### (\-?[0-9\.\,]+)").expect("the pattern is valid"));
-static FLEXIBLE: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"(-?[$0-9.,]{2,})|(-?[0-9]+)").expect("the pattern is valid"));
+static STRICT: LazyLock<Regex> = LazyLock::new(|| pattern::ours(r"#### (\-?[0-9\.\,]+)"));
+static FLEXIBLE: LazyLock<Regex> = LazyLock::new(|| pattern::ours(r"-?[$0-9.,]{2,}|-?[0-9]+"));
 
 /// How an answer is found in a completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,10 +52,8 @@ impl Filter {
     pub fn answer(self, completion: &str) -> String {
         let found = match self {
             Filter::FinalAnswer => final_answer(completion),
-            Filter::StrictMatch => {
-                STRICT.captures(completion).and_then(|groups| groups.get(1)).map(|group| group.as_str())
-            }
-            Filter::FlexibleExtract => FLEXIBLE.find_iter(completion).last().map(|found| found.as_str()),
+            Filter::StrictMatch => pattern::first(&STRICT, completion),
+            Filter::FlexibleExtract => pattern::last(&FLEXIBLE, completion),
         };
         found.unwrap_or(INVALID).trim().to_owned()
     }

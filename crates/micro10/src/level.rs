@@ -30,7 +30,7 @@ impl Level {
     }
 
     /// The value for this level.
-    pub(super) fn pick<T>(self, one: T, two: T, three: T) -> T {
+    pub(crate) fn pick<T>(self, one: T, two: T, three: T) -> T {
         match self {
             Self::One => one,
             Self::Two => two,

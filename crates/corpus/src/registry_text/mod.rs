@@ -5,15 +5,16 @@
 //! which can build the program has, byte for byte the same. What is taken: the Markdown files and the comments
 //! of [`CRATES`], without code, tables, addresses and licences, no paragraph twice.
 
+mod error;
+mod prose;
+
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use serde::{Deserialize, Serialize};
 
-use super::error::Error;
-use super::problems;
-use super::prose;
+pub use error::Error;
 
 /// The crates whose text is taken: dependencies of every build of this program, direct or not, each pinned once, so
 /// that building has fetched the very version that is read.
@@ -77,8 +78,19 @@ pub struct Document {
 ///
 /// # Errors
 /// A lock file that cannot be read or lacks a crate, a crate whose sources are not there, a file that cannot be read.
-pub fn registry_text(lockfile: &str, cargo_home: &Path) -> Result<Vec<Document>, Error> {
+pub fn documents(lockfile: &str, cargo_home: &Path) -> Result<Vec<Document>, Error> {
     text_of(CRATES, lockfile, cargo_home)
+}
+
+/// What [`documents`] depends on: `NAME-VERSION` of [`CRATES`], in order. Nothing for a lock file that cannot be read;
+/// [`documents`] says so.
+pub fn pins(lockfile: &str) -> Vec<String> {
+    let packages = packages(lockfile).unwrap_or_default().into_iter();
+    let taken = packages.filter(|package| CRATES.contains(&package.name.as_str()));
+    let mut pins: Vec<String> =
+        taken.map(|package| format!("{}-{}", package.name, package.version)).collect();
+    pins.sort();
+    pins
 }
 
 /// Where Cargo keeps its registry: `CARGO_HOME`, or `.cargo` in the user's home.
@@ -88,14 +100,6 @@ pub fn registry_text(lockfile: &str, cargo_home: &Path) -> Result<Vec<Document>,
 pub fn cargo_home() -> Result<PathBuf, Error> {
     let named = env::var_os("CARGO_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
     named.or_else(|| env::home_dir().map(|home| home.join(".cargo"))).ok_or(Error::NoCargoHome)
-}
-
-/// Writes documents as JSON lines with the fields `text` and `source`.
-///
-/// # Errors
-/// A file that cannot be written.
-pub fn write_jsonl(path: &Path, documents: &[Document]) -> Result<(), Error> {
-    problems::write_jsonl(path, documents)
 }
 
 fn text_of(crates: &[&str], lockfile: &str, cargo_home: &Path) -> Result<Vec<Document>, Error> {
@@ -126,22 +130,28 @@ fn text_of(crates: &[&str], lockfile: &str, cargo_home: &Path) -> Result<Vec<Doc
     Ok(documents)
 }
 
-/// Name to version of every package that comes from a registry; the newest where there are several.
-fn pinned_versions(lockfile: &str) -> Result<BTreeMap<String, String>, Error> {
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    version: String,
+    /// Nothing for packages of our own.
+    source: Option<String>,
+}
+
+fn packages(lockfile: &str) -> Result<Vec<Package>, Error> {
     #[derive(Deserialize)]
     struct Lockfile {
         package: Vec<Package>,
     }
-    #[derive(Deserialize)]
-    struct Package {
-        name: String,
-        version: String,
-        source: Option<String>,
-    }
     let lockfile: Lockfile =
         toml::from_str(lockfile).map_err(|cause| Error::Lockfile { cause: Box::new(cause) })?;
+    Ok(lockfile.package)
+}
+
+/// Name to version of every package that comes from a registry; the newest where there are several.
+fn pinned_versions(lockfile: &str) -> Result<BTreeMap<String, String>, Error> {
     // Cargo sorts packages by name and version, so the newest is kept. None of `CRATES` is there twice.
-    let packages = lockfile.package.into_iter().filter(|package| package.source.is_some());
+    let packages = packages(lockfile)?.into_iter().filter(|package| package.source.is_some());
     Ok(packages.map(|package| (package.name, package.version)).collect())
 }
 
@@ -309,7 +319,7 @@ source = \"registry+https://example.org/index\"
         let path = folder.path().join("text.jsonl");
         let document =
             Document { text: "A \"quoted\"\nline.\n".to_owned(), source: "one-0.1.0/a.md".to_owned() };
-        write_jsonl(&path, &[document]).expect("written");
+        remit_store::atomic::write_json_lines(&path, [document]).expect("written");
         let written = fs::read_to_string(&path).expect("there");
         assert_eq!(written, "{\"text\":\"A \\\"quoted\\\"\\nline.\\n\",\"source\":\"one-0.1.0/a.md\"}\n");
     }
@@ -322,7 +332,7 @@ source = \"registry+https://example.org/index\"
             let count = lockfile.matches(&format!("\nname = \"{name}\"\n")).count();
             assert_eq!(count, 1, "`{name}` is pinned {count} times: choose other crates");
         }
-        let documents = registry_text(&lockfile, &cargo_home().expect("a home")).expect("all is fetched");
+        let documents = documents(&lockfile, &cargo_home().expect("a home")).expect("all is fetched");
         let num_bytes: usize = documents.iter().map(|document| document.text.len()).sum();
         assert!(num_bytes > 2_000_000, "{num_bytes}");
         assert!(documents.iter().all(|document| !document.text.contains("://")));

@@ -5,7 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use remit_rl::verify::{LastNumber, Verifier, last_number};
+use remit_judge::Verifier;
+use remit_judge::verify::{LastNumber, last_number};
 
 /// Answers as they stand in the data: whole numbers, thousands with commas, decimals, negatives, fractions.
 const ANSWERS: [&str; 36] = [

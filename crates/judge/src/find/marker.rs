@@ -1,6 +1,17 @@
 //! Where the answer begins: after the last `####`, `=>` or whatever a format puts before it, to the end of that line.
 
+use serde::{Deserialize, Serialize};
+
 use crate::Error;
+
+/// Settings of a comparison of what stands behind a marker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// What stands before the answer, such as `=>`; without it the whole completion is the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
 
 /// Finds the answer part of a completion.
 #[derive(Clone, Debug, PartialEq, Eq)]

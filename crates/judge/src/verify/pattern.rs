@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Verifier, reward};
 use crate::Error;
+use crate::find::pattern;
 
 /// Settings of the comparison.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,9 +36,8 @@ impl Pattern {
 
 impl Verifier for Pattern {
     fn reward(&self, completion: &str, answer: &str) -> f64 {
-        let Some(captures) = self.0.captures_iter(completion).last() else { return 0.0 };
-        let group = captures.name("answer").or_else(|| captures.get(usize::from(captures.len() > 1)));
-        reward(group.is_some_and(|found| found.as_str().trim() == answer.trim() && !answer.trim().is_empty()))
+        let found = pattern::last(&self.0, completion);
+        reward(found.is_some_and(|found| found.trim() == answer.trim() && !answer.trim().is_empty()))
     }
 }
 

@@ -7,10 +7,10 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 ///
 /// Each document has its own stream for each purpose, so a change to one (another rate of noise) leaves every
 /// other choice as it was, and any document can be made without those before it.
-pub(super) struct Dice(ChaCha8Rng);
+pub(crate) struct Dice(ChaCha8Rng);
 
 impl Dice {
-    pub(super) fn new(seed: u64, purpose: &str, index: u64) -> Self {
+    pub(crate) fn new(seed: u64, purpose: &str, index: u64) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("remit generated problems");
         hasher.update(&seed.to_le_bytes()).update(purpose.as_bytes());
         let mut stream = ChaCha8Rng::from_seed(*hasher.finalize().as_bytes());
@@ -22,19 +22,19 @@ impl Dice {
     ///
     /// Written out, because `rand` may change its ranges between versions and with them every corpus. The bias of
     /// multiply and shift is below one in 2^50 for the small ranges used here.
-    pub(super) fn between(&mut self, low: i64, high: i64) -> i64 {
+    pub(crate) fn between(&mut self, low: i64, high: i64) -> i64 {
         assert!(low <= high, "a range of {low} to {high} is empty");
         let span = (high - low + 1) as u128;
         low + ((u128::from(self.0.next_u64()) * span) >> 64) as i64
     }
 
     /// True with probability `share`. What is true at one share stays true at every larger one.
-    pub(super) fn chance(&mut self, share: f64) -> bool {
+    pub(crate) fn chance(&mut self, share: f64) -> bool {
         ((self.0.next_u64() >> 11) as f64) / ((1u64 << 53) as f64) < share
     }
 
     /// One of `options`, which must not be empty.
-    pub(super) fn choose<'a, T: ?Sized>(&mut self, options: &[&'a T]) -> &'a T {
+    pub(crate) fn choose<'a, T: ?Sized>(&mut self, options: &[&'a T]) -> &'a T {
         options[self.between(0, options.len() as i64 - 1) as usize]
     }
 }

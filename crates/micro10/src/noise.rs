@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::dice::Dice;
-use super::error::Error;
-use super::problems::Problem;
+use crate::dice::Dice;
+use crate::error::Error;
+use crate::problems::Problem;
 
 /// The share of a corrupted solution's letters and digits that is replaced, beside the one that always is.
 const CORRUPTED_CHARACTERS: f64 = 0.2;
@@ -27,9 +27,9 @@ impl Noise {
     /// No noise.
     pub const NONE: Self = Self { corrupted: 0.0, filler: 0.0 };
     /// What makes the worse one of a pair.
-    pub(super) const REJECTED: Self = Self { corrupted: 1.0, filler: 0.0 };
+    pub(crate) const REJECTED: Self = Self { corrupted: 1.0, filler: 0.0 };
 
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         let Self { corrupted, filler } = *self;
         for (name, value) in [("corrupted", corrupted), ("filler", filler)] {
             if !(0.0..=1.0).contains(&value) {
@@ -40,7 +40,7 @@ impl Noise {
     }
 
     /// The document of `problem` with the noise that falls on document `index`, and whether none did.
-    pub(super) fn document(&self, problem: &Problem, seed: u64, index: u64) -> (String, bool) {
+    pub(crate) fn document(&self, problem: &Problem, seed: u64, index: u64) -> (String, bool) {
         let mut working = problem.working.clone();
         let mut answer = problem.answer.clone();
         let mut dice = Dice::new(seed, "corruption", index);

@@ -5,22 +5,18 @@
 //! B`) is therefore worth nothing, and a completion never makes a verifier fail or hang: patterns match in linear time,
 //! programs run under a limit of steps in an interpreter of our own.
 //!
-//! In reading order: [`marker`] finds where the answer begins; [`exact`], [`normalised`], [`last_number`] (over
-//! `number`), [`choice`], [`pattern`] and [`program`] compare it.
+//! Each rule is a file: [`exact`], [`normalised`], [`last_number`], [`choice`], [`pattern`] and [`program`].
 
 pub mod choice;
 pub mod exact;
 pub mod last_number;
-pub mod marker;
 pub mod normalised;
-mod number;
 pub mod pattern;
 pub mod program;
 
 pub use choice::Choice;
 pub use exact::Exact;
 pub use last_number::LastNumber;
-pub use marker::Marker;
 pub use normalised::Normalised;
 pub use pattern::Pattern;
 pub use program::{Completed, Output};
@@ -28,6 +24,7 @@ pub use program::{Completed, Output};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::find::marker::{self, Marker};
 
 /// Judges completions.
 pub trait Verifier: Send + Sync {
@@ -42,33 +39,52 @@ pub enum Verify {
     /// The last number, as for GSM8K: see [`last_number`].
     LastNumber(last_number::Settings),
     /// The very text: see [`exact`].
-    Exact(exact::Settings),
+    Exact(marker::Settings),
     /// The text but for case, spaces and closing punctuation: see [`normalised`].
-    Normalised(normalised::Settings),
+    Normalised(marker::Settings),
     /// A letter among choices: see [`choice`].
     Choice(choice::Settings),
     /// What a regular expression finds: see [`pattern`].
     Regex(pattern::Settings),
     /// A program that prints the answer: see [`program`].
-    Output(program::Settings),
+    Output(marker::Settings),
     /// What completes a program: see [`program`].
-    Completed(program::Settings),
+    Completed(marker::Settings),
 }
 
 impl Verify {
+    /// Verifiers that need no definition, by name.
+    pub fn built_in() -> [(&'static str, Verify); 10] {
+        let whole = marker::Settings::default;
+        let arrow = || marker::Settings { after: Some("=>".to_owned()) };
+        [
+            ("last_number", Verify::LastNumber(last_number::Settings::default())),
+            ("gsm8k", Verify::LastNumber(last_number::Settings::default())),
+            ("svamp", Verify::LastNumber(last_number::Settings::default())),
+            ("exact", Verify::Exact(whole())),
+            ("normalised", Verify::Normalised(whole())),
+            ("choice", Verify::Choice(choice::Settings::default())),
+            ("output", Verify::Output(whole())),
+            ("completed", Verify::Completed(whole())),
+            ("micro10", Verify::Exact(arrow())),
+            ("micro10_complete", Verify::Completed(arrow())),
+        ]
+    }
+
     /// The verifier.
     ///
     /// # Errors
     /// Settings that make no sense.
     pub fn build(&self) -> Result<Box<dyn Verifier>, Error> {
+        let marker = |settings: &marker::Settings| Marker::new(settings.after.as_deref());
         Ok(match self {
             Verify::LastNumber(settings) => Box::new(LastNumber::new(settings)?),
-            Verify::Exact(settings) => Box::new(Exact::new(settings)?),
-            Verify::Normalised(settings) => Box::new(Normalised::new(settings)?),
+            Verify::Exact(settings) => Box::new(Exact(marker(settings)?)),
+            Verify::Normalised(settings) => Box::new(Normalised(marker(settings)?)),
             Verify::Choice(settings) => Box::new(Choice::new(settings)?),
             Verify::Regex(settings) => Box::new(Pattern::new(settings)?),
-            Verify::Output(settings) => Box::new(Output::new(settings)?),
-            Verify::Completed(settings) => Box::new(Completed::new(settings)?),
+            Verify::Output(settings) => Box::new(Output(marker(settings)?)),
+            Verify::Completed(settings) => Box::new(Completed(marker(settings)?)),
         })
     }
 }

@@ -2,39 +2,16 @@
 //!
 //! Nothing inside the answer is removed, and no sign or point before it: `-5` is not `5`, `1.5` is not `15`.
 
-use serde::{Deserialize, Serialize};
+use super::{Verifier, reward};
+use crate::find::Marker;
 
-use super::{Marker, Verifier, reward};
-use crate::Error;
-
-/// Settings of the comparison.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Settings {
-    /// What stands before the answer, such as `the answer is`; without it the whole completion is the answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
-}
-
-/// Accepts the text however it is written.
+/// Accepts the text behind its marker however it is written.
 #[derive(Clone, Debug)]
-pub struct Normalised {
-    marker: Marker,
-}
-
-impl Normalised {
-    /// The verifier.
-    ///
-    /// # Errors
-    /// An empty marker.
-    pub fn new(settings: &Settings) -> Result<Normalised, Error> {
-        Ok(Normalised { marker: Marker::new(settings.after.as_deref())? })
-    }
-}
+pub struct Normalised(pub Marker);
 
 impl Verifier for Normalised {
     fn reward(&self, completion: &str, answer: &str) -> f64 {
-        let Some(found) = self.marker.answer(completion) else { return 0.0 };
+        let Some(found) = self.0.answer(completion) else { return 0.0 };
         let (found, answer) = (normalise(found), normalise(answer));
         reward(!found.is_empty() && found == answer)
     }
@@ -57,7 +34,7 @@ mod tests {
     use super::*;
 
     fn check(completion: &str, answer: &str, expected: f64) {
-        let verifier = Normalised::new(&Settings::default()).expect("good settings");
+        let verifier = Normalised(Marker::new(None).expect("a good marker"));
         assert_eq!(verifier.reward(completion, answer), expected, "{completion} for {answer}");
     }
 

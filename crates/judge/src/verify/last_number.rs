@@ -10,9 +10,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::number::Number;
-use super::{Marker, Verifier, reward};
+use super::{Verifier, reward};
 use crate::Error;
+use crate::find::{Marker, Number};
 
 /// Settings of the comparison.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Verifier, reward};
 use crate::Error;
+use crate::find::pattern::ours;
 
 /// Settings of the comparison.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,9 +53,9 @@ impl Choice {
     /// The letter that a completion settles on.
     fn letter(&self, completion: &str) -> Option<char> {
         static ANSWER: LazyLock<Regex> =
-            LazyLock::new(|| regex(r"(?i)\banswer(?:\s+is)?\s*:?\s*[(\[*_]*([A-Z])\b"));
-        static START: LazyLock<Regex> = LazyLock::new(|| regex(r"^[(\[*_]*([A-Z])(?:[)\].:*_]|\n|$)"));
-        static BRACKETED: LazyLock<Regex> = LazyLock::new(|| regex(r"\(([A-Z])\)"));
+            LazyLock::new(|| ours(r"(?i)\banswer(?:\s+is)?\s*:?\s*[(\[*_]*([A-Z])\b"));
+        static START: LazyLock<Regex> = LazyLock::new(|| ours(r"^[(\[*_]*([A-Z])(?:[)\].:*_]|\n|$)"));
+        static BRACKETED: LazyLock<Regex> = LazyLock::new(|| ours(r"\(([A-Z])\)"));
 
         let completion = completion.trim();
         if let Some(announced) = ANSWER.captures_iter(completion).last() {
@@ -78,9 +79,9 @@ impl Choice {
     /// The letter, unless it is no choice or the rest of its line names another.
     fn settled(&self, letter: &str, rest: &str) -> Option<char> {
         static OTHER: LazyLock<Regex> = LazyLock::new(|| {
-            regex(r"\b(?i:or|and|nor|but)\s+[(\[*_]*[A-Z]\b|^[)\].*_]*\s*[/&,]\s*[(\[*_]*[A-Z]\b")
+            ours(r"\b(?i:or|and|nor|but)\s+[(\[*_]*[A-Z]\b|^[)\].*_]*\s*[/&,]\s*[(\[*_]*[A-Z]\b")
         });
-        static IN_BRACKETS: LazyLock<Regex> = LazyLock::new(|| regex(r"\(([A-Za-z])\)"));
+        static IN_BRACKETS: LazyLock<Regex> = LazyLock::new(|| ours(r"\(([A-Za-z])\)"));
         let names_another =
             IN_BRACKETS.captures_iter(rest).any(|found| !found[1].eq_ignore_ascii_case(letter));
         let letter = letter.chars().next()?.to_ascii_uppercase();
@@ -99,10 +100,6 @@ fn is_letter(letter: &str, rest: &str) -> bool {
 
 fn rest_of_line(text: &str, from: usize) -> &str {
     text[from..].lines().next().unwrap_or_default()
-}
-
-fn regex(pattern: &str) -> Regex {
-    Regex::new(pattern).expect("the pattern is ours")
 }
 
 impl Verifier for Choice {

@@ -22,10 +22,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::dice::Dice;
-use super::error::Error;
-use super::level::Level;
-use super::problems::Problem;
+use crate::dice::Dice;
+use crate::error::Error;
+use crate::level::Level;
+use crate::problems::Problem;
 use crate::program::Check;
 
 /// The people of stories and orders.
@@ -131,7 +131,7 @@ impl Family {
     }
 
     /// A problem of this family, of either split.
-    pub(super) fn draw(self, dice: &mut Dice, level: Level) -> Problem {
+    pub(crate) fn draw(self, dice: &mut Dice, level: Level) -> Problem {
         let draw = match self {
             Self::Addition => addition::draw,
             Self::Multiplication => multiplication::draw,

@@ -1,30 +1,18 @@
 //! Verifiable problems with worked solutions.
 //!
-//! A document reads
-//!
-//! ```text
-//! Q: 137 mod 9=?
-//! A: 9*15=135; 137-135=2 => 2
-//! ```
-//!
 //! Document `i` of a seed is a function of the seed, `i` and the settings alone; changing the noise changes neither
 //! the problems nor the other kind of noise. Train and test are disjoint by construction: a hash of the problem,
 //! whatever its phrasing and level, decides the split, for every seed.
-//!
-//! `micro10` are the ten families [`Family::MICRO10`] at level 2: what a small model is trained, rewarded and measured
-//! on. [`Problem::prompt`] is what it is given, [`final_answer`] finds its answer, [`Problem::accepts`] judges it.
 
 use std::collections::{BTreeSet, HashSet};
-use std::path::Path;
 
-use remit_store::atomic::AtomicFile;
 use serde::{Deserialize, Serialize};
 
-use super::dice::Dice;
-use super::error::Error;
-use super::families::Family;
-use super::level::Level;
-use super::noise::Noise;
+use crate::dice::Dice;
+use crate::error::Error;
+use crate::families::Family;
+use crate::level::Level;
+use crate::noise::Noise;
 use crate::program::{self, Check};
 
 /// Between the working and the answer.
@@ -81,7 +69,7 @@ pub struct Problem {
 
 /// One generated document.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ProblemDocument {
+pub struct Document {
     /// Question, working and answer, ending in a line feed.
     pub text: String,
     /// The kind of problem.
@@ -98,7 +86,7 @@ impl Problems {
     ///
     /// # Errors
     /// No families, a rate of noise outside 0 to 1, or more test problems than [`Level::test_problems`] a family.
-    pub fn documents(&self) -> Result<impl Iterator<Item = ProblemDocument> + use<>, Error> {
+    pub fn documents(&self) -> Result<impl Iterator<Item = Document> + use<>, Error> {
         let Self { families, level, seed, count, noise, split } = self.clone();
         noise.check()?;
         if families.is_empty() {
@@ -124,76 +112,73 @@ impl Problems {
                 }
             };
             let (text, clean) = noise.document(&problem, seed, index);
-            ProblemDocument { text, family, clean, problem }
+            Document { text, family, clean, problem }
         }))
     }
 
-    /// Writes the documents as JSON lines with the fields `text`, `family` and `clean`.
+    /// The documents cut in two, as post-training reads them.
     ///
     /// # Errors
-    /// Those of [`Problems::documents`], and a file that cannot be written.
-    pub fn write_jsonl(&self, path: &Path) -> Result<(), Error> {
-        write_jsonl(path, self.documents()?)
+    /// As [`Problems::documents`].
+    pub fn rows(&self) -> Result<impl Iterator<Item = Row> + use<>, Error> {
+        Ok(self.documents()?.map(Document::row))
     }
 
-    /// Writes the documents cut in two, as JSON lines that post-training reads: `prompt`, `completion` (with the noise
-    /// of the document), `solution` ([`Problem::ground_truth`]), `dataset` (which verifier judges: `micro10`, or
-    /// `micro10_complete` where the answer completes programs) and `family`.
+    /// Pairs to prefer one of, as preference optimisation reads them. Where noise makes both the same, there is no pair.
     ///
     /// # Errors
-    /// As [`Problems::write_jsonl`].
-    pub fn write_rows(&self, path: &Path) -> Result<(), Error> {
-        write_jsonl(path, self.documents()?.map(ProblemDocument::row))
-    }
-
-    /// Writes pairs to prefer one of, as JSON lines that preference optimisation reads: `prompt`, `chosen` (with the noise of
-    /// the document), `rejected` (the right solution with characters of working and answer replaced by others of their
-    /// kind, one at least) and `family`. Where noise makes both the same, there is no pair.
-    ///
-    /// # Errors
-    /// As [`Problems::write_jsonl`].
-    pub fn write_pairs(&self, path: &Path) -> Result<(), Error> {
+    /// As [`Problems::documents`].
+    pub fn pairs(&self) -> Result<impl Iterator<Item = Pair> + use<>, Error> {
         let seed = self.seed;
         let pairs = self.documents()?.enumerate().map(move |(index, document)| {
             let (rejected, _) = Noise::REJECTED.document(&document.problem, seed, index as u64);
             document.pair(&rejected)
         });
-        write_jsonl(path, pairs.filter(|pair| pair.chosen != pair.rejected))
+        Ok(pairs.filter(|pair| pair.chosen != pair.rejected))
     }
 }
 
 /// One problem as post-training reads it.
-#[derive(Serialize)]
-struct ProblemRow {
-    prompt: String,
-    completion: String,
-    solution: String,
-    dataset: &'static str,
-    family: Family,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// [`Problem::prompt`].
+    pub prompt: String,
+    /// What follows it in the document, with its noise.
+    pub completion: String,
+    /// [`Problem::ground_truth`].
+    pub solution: String,
+    /// Which verifier judges: `micro10`, or `micro10_complete` where the answer completes programs.
+    pub dataset: &'static str,
+    /// The kind of problem.
+    pub family: Family,
 }
 
 /// One problem as preference optimisation reads it.
-#[derive(Serialize)]
-struct ProblemPair {
-    prompt: String,
-    chosen: String,
-    rejected: String,
-    family: Family,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pair {
+    /// [`Problem::prompt`].
+    pub prompt: String,
+    /// What follows it in the document, with its noise.
+    pub chosen: String,
+    /// The right solution with characters of working and answer replaced by others of their kind, one at least.
+    pub rejected: String,
+    /// The kind of problem.
+    pub family: Family,
 }
 
-impl ProblemDocument {
-    fn row(self) -> ProblemRow {
-        let ProblemDocument { text, family, clean: _, problem } = self;
+impl Document {
+    fn row(self) -> Row {
+        let Document { text, family, clean: _, problem } = self;
         let prompt = problem.prompt();
         let completion = completion(&text, &prompt);
         let dataset = if problem.checks.is_empty() { "micro10" } else { "micro10_complete" };
-        ProblemRow { prompt, completion, solution: problem.ground_truth(), dataset, family }
+        Row { prompt, completion, solution: problem.ground_truth(), dataset, family }
     }
 
-    fn pair(self, rejected: &str) -> ProblemPair {
+    fn pair(self, rejected: &str) -> Pair {
         let prompt = self.problem.prompt();
         let (chosen, rejected) = (completion(&self.text, &prompt), completion(rejected, &prompt));
-        ProblemPair { prompt, chosen, rejected, family: self.family }
+        Pair { prompt, chosen, rejected, family: self.family }
     }
 }
 
@@ -244,20 +229,6 @@ pub fn final_answer(completion: &str) -> Option<&str> {
     Some(answer.trim())
 }
 
-/// Writes each record as one line of JSON; the file appears whole or not at all.
-pub(super) fn write_jsonl<T: Serialize>(
-    path: &Path,
-    records: impl IntoIterator<Item = T>,
-) -> Result<(), Error> {
-    let mut file = AtomicFile::create(path)?;
-    for record in records {
-        let mut line = serde_json::to_vec(&record).expect("strings and flags always become JSON");
-        line.push(b'\n');
-        file.write_all(&line)?;
-    }
-    Ok(file.commit()?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,8 +238,13 @@ mod tests {
         Problems { families, level: Level::default(), seed: 3, count, noise, split }
     }
 
-    fn documents(settings: &Problems) -> Vec<ProblemDocument> {
+    fn documents(settings: &Problems) -> Vec<Document> {
         settings.documents().expect("good settings").collect()
+    }
+
+    /// What JSON lines hold of them.
+    fn lines(records: impl Iterator<Item = impl Serialize>) -> Vec<serde_json::Value> {
+        records.map(|record| serde_json::to_value(record).expect("JSON")).collect()
     }
 
     #[test]
@@ -404,14 +380,10 @@ A: => 7"
 
     #[test]
     fn lines_are_json_with_text_family_and_clean() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("problems.jsonl");
         let settings = settings(100, Noise { corrupted: 0.5, filler: 0.5 }, Split::Train);
-        settings.write_jsonl(&path).expect("written");
-        let written = std::fs::read_to_string(&path).expect("there");
-        assert_eq!(written.lines().count(), 100, "line feeds and quotes inside a text are escaped");
-        for (line, document) in written.lines().zip(documents(&settings)) {
-            let value: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let written = lines(settings.documents().expect("good settings"));
+        assert_eq!(written.len(), 100);
+        for (value, document) in written.into_iter().zip(documents(&settings)) {
             let expected = serde_json::json!({
                 "text": document.text, "family": document.family.name(), "clean": document.clean,
             });
@@ -421,13 +393,8 @@ A: => 7"
 
     #[test]
     fn the_worse_one_of_a_pair_differs_in_characters_alone() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("pairs.jsonl");
         let settings = settings(200, Noise::NONE, Split::Train);
-        settings.write_pairs(&path).expect("written");
-        let written = std::fs::read_to_string(&path).expect("there");
-        let pairs: Vec<serde_json::Value> =
-            written.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let pairs = lines(settings.pairs().expect("good settings"));
         assert_eq!(pairs.len(), 200);
         for (pair, document) in pairs.iter().zip(documents(&settings)) {
             let text = |field: &str| pair[field].as_str().expect("text");
@@ -442,14 +409,9 @@ A: => 7"
 
     #[test]
     fn rows_are_the_documents_cut_behind_the_prompt() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("rows.jsonl");
         for split in [Split::Train, Split::Test] {
             let settings = settings(200, Noise { corrupted: 0.3, filler: 0.3 }, split);
-            settings.write_rows(&path).expect("written");
-            let written = std::fs::read_to_string(&path).expect("there");
-            let rows: Vec<serde_json::Value> =
-                written.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+            let rows = lines(settings.rows().expect("good settings"));
             assert_eq!(rows.len(), 200);
             let mut num_programs = 0;
             for (row, document) in rows.iter().zip(documents(&settings)) {
