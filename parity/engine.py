@@ -445,6 +445,8 @@ class Checks:
         import torch
         from transformers import AutoModelForCausalLM
 
+        torch.set_num_threads(1)
+
         def network(role):
             return AutoModelForCausalLM.from_pretrained(self.home / role, dtype=torch.float32).eval()
 
@@ -579,7 +581,7 @@ def main():
     parser.add_argument("--dtype", default="f32", choices=("f32", "bf16"))
     parser.add_argument("--attention", default="auto", choices=("auto", "varlen", "sdpa"))
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=int, default=1, help="of the worker, on the CPU; the models are tiny")
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES)
     args = parser.parse_args()
     settings = {key: getattr(args, key) for key in ("device", "dtype", "attention", "compile", "threads")}
