@@ -443,13 +443,8 @@ class Checks:
     def distillation(self):
         """Sums and gradients against autograd of whole logits, in float64."""
         import torch
-        from transformers import AutoModelForCausalLM
 
-        def network(role):
-            return AutoModelForCausalLM.from_pretrained(self.home / role, dtype=torch.float32).eval()
-
-        student, teacher = network("learner"), network("reference")
-        student.get_input_embeddings().padding_idx = None
+        student, teacher = self.network("learner"), self.network("reference")
         mask = np.random.default_rng(6).integers(0, 2, self.batch["mask"].shape).astype(np.uint8)
         ids, rows = torch.tensor(self.batch["inputs"].astype(np.int64)), torch.tensor(mask == 1)
         targets = torch.tensor(self.batch["targets"].astype(np.int64))[rows]
@@ -473,10 +468,19 @@ class Checks:
             self.row(f"distillation, {direction}: sums", error, 1e-4 if self.exact else 2e-2)
             self.gradient_row(f"distillation, {direction}: gradient", self.client.gradients(), wanted, 1e-3)
 
+    def network(self, role):
+        """A checkpoint in `transformers`, for autograd. Without a padding token: some versions zero its embedding."""
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        torch.set_num_threads(1)
+        config = AutoConfig.from_pretrained(self.home / role)
+        config.pad_token_id = None
+        return AutoModelForCausalLM.from_pretrained(self.home / role, config=config, dtype=torch.float32).eval()
+
     def distances(self):
         """Against logits, in float64, by the definitions."""
         import torch
-        from transformers import AutoModelForCausalLM
 
         self.client.open(2, self.home / "learner")
         found = self.client.ask("distances", self.batch, learner=2, reference=1)[1]["distances"]
@@ -486,8 +490,7 @@ class Checks:
         targets = torch.tensor(self.batch["targets"].astype(np.int64))[..., None]
         with torch.no_grad():
             q, p = (
-                torch.log_softmax(AutoModelForCausalLM.from_pretrained(self.home / role, dtype=torch.float32)(ids).logits.double(), -1)
-                for role in ("learner", "reference")
+                torch.log_softmax(self.network(role)(ids).logits.double(), -1) for role in ("learner", "reference")
             )
         nll, reference_nll = (-part.gather(-1, targets)[..., 0] for part in (q, p))
         columns = [
@@ -579,7 +582,7 @@ def main():
     parser.add_argument("--dtype", default="f32", choices=("f32", "bf16"))
     parser.add_argument("--attention", default="auto", choices=("auto", "varlen", "sdpa"))
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=int, default=1, help="of the worker, on the CPU; the models are tiny")
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES)
     args = parser.parse_args()
     settings = {key: getattr(args, key) for key in ("device", "dtype", "attention", "compile", "threads")}

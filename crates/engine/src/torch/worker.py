@@ -544,7 +544,6 @@ class Model:
         if problem and settings.attention == "varlen":
             raise UserError(f"attention over variable lengths cannot be used: {problem}", "use `auto` or `sdpa`")
         self.varlen, self.attention_note = problem is None, problem
-        self.body.embed_tokens.padding_idx = None  # Every token's embedding has a gradient.
         self.network.eval().requires_grad_(False)
 
     @property
@@ -622,8 +621,17 @@ def load_network(path: str, dtype: torch.dtype) -> Any:
     if not (Path(path) / "config.json").is_file():
         raise UserError(f"`{path}` holds no checkpoint: there is no config.json")
     try:
+        config = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
+        # A padding token's embedding is one like any other: it has a gradient, and some versions of transformers would
+        # replace what the checkpoint has by zeros.
+        config.pad_token_id = None
         network, report = transformers.AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, attn_implementation=ATTENTION, local_files_only=True, output_loading_info=True
+            path,
+            config=config,
+            dtype=dtype,
+            attn_implementation=ATTENTION,
+            local_files_only=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         hint = f"transformers {transformers.__version__} reads checkpoints of the families that it knows"
