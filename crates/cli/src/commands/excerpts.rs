@@ -7,6 +7,7 @@ use remit_corpus::{TokenStore, Tokenizer, Windows};
 use remit_engine::{Engine, Usage};
 use remit_objective::Objective;
 use remit_report::{Excerpt, Excerpts, Run};
+use remit_results::files::NODES;
 use remit_train::{Weighed, locate_checkpoint, weigh_windows};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -131,7 +132,7 @@ impl Midtraining {
         match path.strip_prefix(nodes) {
             Ok(inside) if self.run.parent().is_some() => {
                 let name = inside.components().collect::<PathBuf>().display().to_string();
-                (directory.join("nodes").join(inside), name)
+                (directory.join(NODES).join(inside), name)
             }
             _ => (path.to_owned(), path.display().to_string()),
         }

@@ -10,7 +10,7 @@ const FEWEST_TURNS: usize = 3;
 
 pub(super) fn section(view: &View<'_>) -> Option<Section> {
     let mut blocks = Vec::new();
-    for point in &view.points {
+    for &point in &view.points {
         for (task, metric, name) in view.headlines() {
             let turns: Vec<(&Turn, BTreeMap<u64, f64>)> = view
                 .turns

@@ -3,8 +3,9 @@
 use super::{BANDS, Turn, View, mean_interval, short_of};
 use crate::chart::{Chart, Lines, Point, Series};
 use crate::document::{Block, Section, Table};
-use crate::input::{BASELINE, Kind, Log};
+use crate::input::{Kind, Log};
 use crate::numbers::Unit;
+use remit_results::flywheel::{self, BASELINE, State};
 use std::collections::BTreeSet;
 
 pub(super) fn section(view: &View<'_>) -> Option<Section> {
@@ -13,7 +14,7 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
         .run
         .logs
         .iter()
-        .filter(|(name, _)| is_single || name.starts_with("midtrain"))
+        .filter(|(name, _)| is_single || name.starts_with(flywheel::Point::Midtrain.name()))
         .flat_map(|(_, log)| &log.held_out)
         .flat_map(|(_, losses)| losses.keys().cloned())
         .collect();
@@ -44,7 +45,7 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
     let mut finals = Table::new(["arm", "seeds"].map(str::to_owned).into_iter().chain(stores.clone()));
     for turn in view.turns.iter() {
         let runs = view.run.midtrainings(&turn.arm, turn.iteration);
-        let runs: Vec<_> = runs.iter().filter(|(_, node, _)| node.state == "done").collect();
+        let runs: Vec<_> = runs.iter().filter(|(_, node, _)| node.state == State::Done).collect();
         if runs.is_empty() {
             continue;
         }
@@ -124,8 +125,9 @@ fn reached(view: &View<'_>, stores: &BTreeSet<String>) -> Table {
         for store in stores {
             let mut shares = Vec::new();
             for (seed, node, log) in view.run.midtrainings(&turn.arm, turn.iteration) {
-                let theirs = baseline.iter().find(|(other, node, _)| *other == seed && node.state == "done");
-                if let (Some((_, _, theirs)), "done") = (theirs, node.state.as_str())
+                let theirs =
+                    baseline.iter().find(|(other, node, _)| *other == seed && node.state == State::Done);
+                if let (Some((_, _, theirs)), State::Done) = (theirs, &node.state)
                     && has_fallen(&theirs.losses(store))
                 {
                     shares.push(share(theirs, log, store));

@@ -4,9 +4,10 @@ use super::curves::over_seeds;
 use super::{BANDS, Turn, View, less, mean_interval, write_difference};
 use crate::chart::{Chart, Lines, Series};
 use crate::document::{Block, Section, Table};
-use crate::input::BASELINE;
 use crate::numbers::Unit;
-use remit_eval::dynamics::{Dynamics, Means, Point};
+use remit_objective::Means;
+use remit_results::dynamics::{Dynamics, Point};
+use remit_results::flywheel::{BASELINE, State};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A figure of a store: its name, what it is measured in, and where it is.
@@ -93,7 +94,7 @@ fn courses<'a>(view: &View<'a>, turn: &Turn) -> Vec<Course<'a>> {
 fn of_turn<'a>(view: &View<'a>, arm: &str, iteration: u32) -> Vec<(u64, &'a Dynamics)> {
     let mut found = Vec::new();
     // While one is being made its file has other names for its runs.
-    for node in view.run.wheel.nodes.iter().filter(|node| node.state == "done") {
+    for node in view.run.wheel.nodes.iter().filter(|node| node.state == State::Done) {
         let Some(dynamics) = view.run.dynamics.get(&node.name) else { continue };
         let ours = node.owners.iter().filter(|owner| owner.arm == arm && owner.iteration == iteration);
         found.extend(ours.map(|owner| (owner.seed, dynamics)));

@@ -3,8 +3,8 @@
 use super::{Turn, View, short_of};
 use crate::chart::{Chart, Lines, Series, Whiskers};
 use crate::document::{Block, Section, Table};
-use crate::input::{BASELINE, Comparison};
 use crate::numbers::Unit;
+use remit_results::flywheel::{BASELINE, Comparison, HELD_OUT, Point};
 
 /// Reinforcement learning has windows of a prompt and its completion.
 const OWN_WINDOWS: &str = "A stage measures held-out losses in windows of its own length: they compare arms with one another, not stages.";
@@ -12,7 +12,7 @@ const OWN_WINDOWS: &str = "A stage measures held-out losses in windows of its ow
 /// All tasks, by point and turn.
 pub(super) fn tasks(view: &View<'_>) -> Option<Section> {
     let mut metrics: Vec<&str> = Vec::new();
-    for found in view.comparison.iter().filter(|found| found.task != "held-out") {
+    for found in view.comparison.iter().filter(|found| found.task != HELD_OUT) {
         if !metrics.contains(&found.metric.as_str()) {
             metrics.push(&found.metric);
         }
@@ -27,7 +27,7 @@ pub(super) fn tasks(view: &View<'_>) -> Option<Section> {
     )];
     for (index, metric) in metrics.iter().enumerate() {
         let mut of_metric = Vec::new();
-        for point in &view.points {
+        for &point in &view.points {
             if let Some(table) = table(view, metric, point) {
                 of_metric.push(Block::Heading(format!("{} after {point}", title(metric))));
                 of_metric.push(Block::Table(table));
@@ -46,18 +46,17 @@ fn title(metric: &str) -> String {
     if name == "nll" { "Negative log-likelihood of the solutions (nll)".to_owned() } else { name }
 }
 
-fn table(view: &View<'_>, metric: &str, point: &str) -> Option<Table> {
+fn table(view: &View<'_>, metric: &str, point: Point) -> Option<Table> {
     let here = |turn: &&Turn| {
-        let same = |found: &crate::input::Comparison| {
-            (found.arm.as_str(), found.iteration) == (turn.arm.as_str(), turn.iteration)
-        };
+        let same =
+            |found: &Comparison| (found.arm.as_str(), found.iteration) == (turn.arm.as_str(), turn.iteration);
         let mut figures =
             view.comparison.iter().filter(|found| found.metric == metric && found.point == point);
         figures.any(same)
     };
     let turns: Vec<&Turn> = view.turns.iter().filter(here).collect();
     let mut tasks: Vec<&str> = Vec::new();
-    for found in view.comparison.iter().filter(|found| found.metric == metric && found.task != "held-out") {
+    for found in view.comparison.iter().filter(|found| found.metric == metric && found.task != HELD_OUT) {
         if found.point == point && !tasks.contains(&found.task.as_str()) {
             tasks.push(&found.task);
         }
@@ -97,11 +96,12 @@ pub(super) fn gains(view: &View<'_>) -> Option<Section> {
     let (mut blocks, mut charts) = (Vec::new(), Vec::new());
     for (task, metric, name) in view.headlines() {
         let unit = Unit::of(&task, &metric);
-        let mut table = Table::new(std::iter::once("arm").chain(view.points.iter().map(String::as_str)));
+        let mut table =
+            Table::new(std::iter::once("arm").chain(view.points.iter().map(|point| point.name())));
         let mut rows = Vec::new();
         for turn in view.turns.iter().filter(|turn| turn.arm != BASELINE) {
             let found: Vec<_> =
-                view.points.iter().map(|point| view.find(turn, point, (&task, &metric))).collect();
+                view.points.iter().map(|&point| view.find(turn, point, (&task, &metric))).collect();
             if found.iter().all(Option::is_none) {
                 continue;
             }
@@ -111,7 +111,7 @@ pub(super) fn gains(view: &View<'_>) -> Option<Section> {
             for (point, found) in view.points.iter().zip(&found) {
                 let Some(difference) = found.and_then(|found| found.difference) else { continue };
                 let scale = if unit == Unit::Share { 100.0 } else { 1.0 };
-                let interval = difference.interval().map(|t| (t.low * scale, t.high * scale));
+                let interval = difference.telling_interval().map(|t| (t.low * scale, t.high * scale));
                 let short = match view.name(turn).split_once(", iteration ") {
                     Some((arm, iteration)) => format!("{arm} i{iteration}"),
                     None => turn.arm.clone(),
@@ -161,7 +161,7 @@ pub(super) fn iterations(view: &View<'_>) -> Option<Section> {
         let headings = headings.chain((0..=most).map(|n| format!("iteration {n}")));
         let mut table = Table::new(headings.chain((1..=most).map(|n| format!("{n} less {}", n - 1))));
         let mut charts = Vec::new();
-        for point in &view.points {
+        for &point in &view.points {
             let mut series = Vec::new();
             for arm in &arms {
                 let found = (0..=most).map(|n| view.find(&turn(arm, n), point, (&task, &metric)));
@@ -169,7 +169,7 @@ pub(super) fn iterations(view: &View<'_>) -> Option<Section> {
                 let cells = found.iter().map(|found| found.map_or("-".to_owned(), |found| mean(view, found)));
                 let by_seed = |n| view.by_seed(&turn(arm, n), point, (&task, &metric));
                 let steps = (1..=most).map(|n| view.difference_between(&by_seed(n), &by_seed(n - 1), unit));
-                table.row([(*arm).clone(), point.clone()].into_iter().chain(cells).chain(steps));
+                table.row([(*arm).clone(), point.to_string()].into_iter().chain(cells).chain(steps));
                 let scale = if unit == Unit::Share { 100.0 } else { 1.0 };
                 let points = found
                     .iter()

@@ -2,8 +2,10 @@
 
 use super::View;
 use crate::document::{Block, Section, Table};
-use crate::input::{BASELINE, Difference, Kind, Mean};
+use crate::input::Kind;
 use crate::numbers::{Unit, count};
+use remit_results::flywheel::{BASELINE, Point, State};
+use remit_results::statistics::{Mean, Paired};
 
 pub(super) fn section(view: &View<'_>) -> Option<Section> {
     let run = view.run;
@@ -24,7 +26,7 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
 
 fn wheel(view: &View<'_>) -> Vec<Block> {
     let nodes = &view.run.wheel.nodes;
-    let done = nodes.iter().filter(|node| node.state == "done").count();
+    let done = nodes.iter().filter(|node| node.state == State::Done).count();
     let left = nodes.len() - done;
     let seeds = view.num_seeds;
     let seeds = format!("{seeds} seed{}", if seeds == 1 { "" } else { "s" });
@@ -161,7 +163,7 @@ fn verdicts(view: &View<'_>) -> Vec<String> {
     let mut words = Vec::new();
     for turn in view.turns.iter().filter(|turn| turn.arm != BASELINE) {
         for (task, metric, name) in view.headlines() {
-            let Some(found) = view.find(turn, "midtrain", (&task, &metric)) else { continue };
+            let Some(found) = view.find(turn, Point::Midtrain, (&task, &metric)) else { continue };
             let Some(difference) = found.difference else { continue };
             words.push(verdict(&view.name(turn), &name, Unit::of(&task, &metric), difference));
         }
@@ -170,10 +172,10 @@ fn verdicts(view: &View<'_>) -> Vec<String> {
 }
 
 /// `remit is better in accuracy on sums: +1.2 points, 95% interval [+0.4, +2.0], 5 seeds.`
-fn verdict(arm: &str, figure: &str, unit: Unit, difference: Difference) -> String {
-    let Mean { mean, count } = difference.difference;
+fn verdict(arm: &str, figure: &str, unit: Unit, difference: Paired) -> String {
+    let Mean { mean, count, .. } = difference.difference;
     let amount = format!("{} {}", unit.signed(mean), unit.word());
-    let Some(interval) = difference.interval() else {
+    let Some(interval) = difference.telling_interval() else {
         let seeds =
             if count == 1 { "one seed".to_owned() } else { format!("{count} seeds that agree to the digit") };
         return format!("{arm} cannot be told from ntp by {seeds} in {figure}: {amount}.");
@@ -191,7 +193,7 @@ fn verdict(arm: &str, figure: &str, unit: Unit, difference: Difference) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::Interval;
+    use remit_results::statistics::{CONFIDENCE, Interval};
 
     #[test]
     fn arms_are_told_apart_by_what_differs() {
@@ -218,10 +220,16 @@ mod tests {
 
     #[test]
     fn verdicts_have_the_sign_of_their_figure() {
+        let paired = |mean, count, t_interval| Paired {
+            difference: Mean { mean, standard_error: None, count },
+            t: None,
+            p: None,
+            t_interval,
+            bootstrap_interval: None,
+            confidence: CONFIDENCE,
+        };
         let of = |unit, mean, low, high| {
-            let difference =
-                Difference { difference: Mean { mean, count: 3 }, t_interval: Some(Interval { low, high }) };
-            verdict("arm", "figure", unit, difference)
+            verdict("arm", "figure", unit, paired(mean, 3, Some(Interval { low, high })))
         };
         let said = of(Unit::Loss, -0.02, -0.03, -0.01);
         assert_eq!(
@@ -232,7 +240,6 @@ mod tests {
         assert!(of(Unit::Share, 0.02, 0.01, 0.03).contains("is better"));
         assert!(of(Unit::Share, -0.02, -0.03, -0.01).contains("is worse"));
         assert!(of(Unit::Share, 0.02, -0.01, 0.05).contains("cannot be told"));
-        let one = Difference { difference: Mean { mean: 0.1, count: 1 }, t_interval: None };
-        assert!(verdict("arm", "figure", Unit::Share, one).contains("by one seed"));
+        assert!(verdict("arm", "figure", Unit::Share, paired(0.1, 1, None)).contains("by one seed"));
     }
 }

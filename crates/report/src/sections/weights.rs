@@ -4,7 +4,7 @@ use super::curves::over_seeds;
 use super::{Excerpt, Excerpts, View};
 use crate::chart::{Chart, Lines, Point, Series};
 use crate::document::{Block, Section, Table};
-use crate::input::{Kind, Log, WEIGHT_FIGURES};
+use crate::input::{Kind, Log, WEIGHT_TITLES};
 
 /// Points of a chart: steps between are averaged.
 const MOST_POINTS: usize = 60;
@@ -29,10 +29,10 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
     }
     let mut charts = Vec::new();
     let mut table = Table::new(["arm", "figure", "first tenth", "last tenth"]);
-    for (key, name) in WEIGHT_FIGURES {
+    for (figure, name) in WEIGHT_TITLES.into_iter().enumerate() {
         let mut series = Vec::new();
         for (arm, (place, turn), logs) in &runs {
-            let curves: Vec<Vec<(f64, f64)>> = logs.iter().map(|log| values(log, key)).collect();
+            let curves: Vec<Vec<(f64, f64)>> = logs.iter().map(|log| values(log, figure)).collect();
             let mut points = over_seeds(&curves);
             if points.is_empty() {
                 continue;
@@ -55,8 +55,9 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
     Some(Section { id: "weights", title: "Weights over time".to_owned(), blocks })
 }
 
-fn values(log: &Log, key: &str) -> Vec<(f64, f64)> {
-    log.weights.iter().filter_map(|(tokens, figures)| Some((*tokens, *figures.get(key)?))).collect()
+/// Tokens and one of the figures of weights.
+fn values(log: &Log, figure: usize) -> Vec<(f64, f64)> {
+    log.weights.iter().filter_map(|(tokens, figures)| Some((*tokens, figures[figure]?))).collect()
 }
 
 pub(super) fn excerpts(all: &[Excerpts]) -> Option<Section> {
