@@ -126,7 +126,7 @@ fn compare(graph: &Graph, figures: &[Figure]) -> Vec<Comparison> {
 /// What arms took, up to each point that at least one seed has reached.
 fn costs(graph: &Graph, records: &BTreeMap<usize, NodeRecord>) -> Vec<ArmCost> {
     let mut found: Vec<ArmCost> = Vec::new();
-    // What a turn and those before it took beyond the ordinary pipeline, a seed each.
+    // What an iteration and those before it took beyond the ordinary pipeline, a seed each.
     let mut beyond: BTreeMap<(String, u32), Vec<f64>> = BTreeMap::new();
     for chain in &graph.chains {
         let Owner { arm, iteration, seed } = &chain.owner;
@@ -184,7 +184,7 @@ fn costs(graph: &Graph, records: &BTreeMap<usize, NodeRecord>) -> Vec<ArmCost> {
     found
 }
 
-/// The nodes that the turn before has paid for; for the ordinary pipeline, those that are nobody's in particular.
+/// The nodes that the iteration before has paid for; for the ordinary pipeline, those that are nobody's in particular.
 fn spent_before(graph: &Graph, chain: &Chain) -> BTreeSet<usize> {
     let Owner { arm, iteration, seed } = &chain.owner;
     let before = |other: &&Chain| match iteration {

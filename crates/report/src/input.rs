@@ -131,7 +131,7 @@ impl Run {
         Ok(run)
     }
 
-    /// The first mid-training of every arm that has one: that of its first turn and seed. The arm, the node's name, and
+    /// The first mid-training of every arm that has one: that of its first iteration and seed. The arm, the node's name, and
     /// its settings as they were written.
     pub fn first_midtrainings(&self) -> Vec<(&str, &str, &toml::Table)> {
         let mut first: BTreeMap<&str, (u64, &str)> = BTreeMap::new();
@@ -170,7 +170,7 @@ impl Run {
         Ok(())
     }
 
-    /// The mid-trainings of a turn: seed, node, log. In order of seeds.
+    /// The mid-trainings of a iteration: seed, node, log. In order of seeds.
     pub(crate) fn midtrainings(&self, arm: &str, iteration: u32) -> Vec<(u64, &NodeState, &Log)> {
         let mut found = Vec::new();
         for node in self.wheel.nodes.iter().filter(|node| is_midtraining(node)) {
@@ -182,7 +182,7 @@ impl Run {
         found
     }
 
-    /// The mid-trainings of a turn that are drawn: those that are done, or all where none is.
+    /// The mid-trainings of a iteration that are drawn: those that are done, or all where none is.
     pub(crate) fn drawn(&self, arm: &str, iteration: u32) -> Vec<(u64, &NodeState, &Log)> {
         let mut found = self.midtrainings(arm, iteration);
         if found.iter().any(|(_, node, _)| node.state == State::Done) {

@@ -15,7 +15,7 @@ mod sections;
 
 pub use document::Document;
 pub use error::Error;
-pub use html::escape;
+pub use html::{escape, head};
 pub use input::{Now, Run};
 pub use sections::{Excerpt, Excerpts, Options, report};
 

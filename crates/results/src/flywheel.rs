@@ -256,3 +256,23 @@ pub struct FileState {
     /// Its hash.
     pub blake3: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_node_reads_back_in_every_state() {
+        let states = [State::Done, State::Begun, State::Todo, State::Damaged("cut".to_owned())];
+        for state in states.into_iter().chain([State::Outdated("made from another".to_owned())]) {
+            let mut node = json!({ "name": "rl-1", "id": "1", "stage": "rl", "owners": [], "inputs": [], "state": state.name() });
+            if let State::Damaged(problem) | State::Outdated(problem) = &state {
+                node["problem"] = json!(problem);
+            }
+            let read: NodeState = serde_json::from_value(node.clone()).expect("a node");
+            assert_eq!(read.state, state);
+            assert_eq!(serde_json::to_value(&read).expect("JSON"), node);
+        }
+    }
+}

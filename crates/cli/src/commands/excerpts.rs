@@ -2,6 +2,7 @@
 
 use super::weights::{open_tokenizer, token_text};
 use crate::render::error::Failure;
+use crate::render::weights::lightest_first;
 use remit_batch::Window;
 use remit_corpus::{TokenStore, Tokenizer, Windows};
 use remit_engine::{Engine, Usage};
@@ -118,9 +119,10 @@ fn of_arm(
     engine.clear();
     let mut found = found(&windows, &chosen, &weighed);
     // Of equal weights and gaps the first stays in front: sorting is stable.
-    found.sort_by(|a, b| b.weight.total_cmp(&a.weight).then(b.delta.total_cmp(&a.delta)));
+    let order = |a: &Found, b: &Found| lightest_first([a.weight, a.delta], [b.weight, b.delta]);
+    found.sort_by(|a, b| order(b, a));
     excerpts.most = shown(found.iter(), &chosen, &tokenizer);
-    found.sort_by(|a, b| a.weight.total_cmp(&b.weight).then(a.delta.total_cmp(&b.delta)));
+    found.sort_by(order);
     excerpts.least = shown(found.iter(), &chosen, &tokenizer);
     Ok(excerpts)
 }

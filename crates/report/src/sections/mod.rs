@@ -74,18 +74,18 @@ pub fn report(run: &Run, options: &Options) -> Document {
     Document { title: title.to_owned(), sections: sections.into_iter().flatten().collect() }
 }
 
-/// An arm's turn; iteration 0 is the baseline's.
+/// An arm's iteration; number 0 is the baseline's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Turn {
+struct Iteration {
     arm: String,
-    iteration: u32,
+    number: u32,
 }
 
 /// A run with what several sections need.
 struct View<'a> {
     run: &'a Run,
     /// The baseline first, arms in the order of the recipe.
-    turns: Vec<Turn>,
+    iterations: Vec<Iteration>,
     arms: Vec<String>,
     points: Vec<Point>,
     comparison: Vec<Comparison>,
@@ -98,24 +98,25 @@ impl<'a> View<'a> {
         let recipe = run.recipe.as_ref().and_then(|recipe| recipe.get("flywheel"));
         let named = recipe.and_then(|table| table.get("arms")?.as_array()).into_iter().flatten();
         arms.extend(named.filter_map(|arm| Some(arm.get("name")?.as_str()?.to_owned())));
-        let mut turns = Vec::new();
+        let mut iterations = Vec::new();
         for owner in run.wheel.nodes.iter().flat_map(|node| &node.owners) {
             if !arms.contains(&owner.arm) {
                 arms.push(owner.arm.clone());
             }
-            let turn = Turn { arm: owner.arm.clone(), iteration: owner.iteration };
-            if !turns.contains(&turn) {
-                turns.push(turn);
+            let iteration = Iteration { arm: owner.arm.clone(), number: owner.iteration };
+            if !iterations.contains(&iteration) {
+                iterations.push(iteration);
             }
         }
-        arms.retain(|arm| turns.iter().any(|turn| turn.arm == *arm));
-        turns.sort_by_key(|turn| (turn.iteration, arms.iter().position(|arm| *arm == turn.arm)));
+        arms.retain(|arm| iterations.iter().any(|iteration| iteration.arm == *arm));
+        iterations
+            .sort_by_key(|iteration| (iteration.number, arms.iter().position(|arm| *arm == iteration.arm)));
         let comparison = with_members(run);
         let is_there = |point: &Point| comparison.iter().any(|found| found.point == *point);
         let points = Point::ALL.into_iter().filter(is_there).collect();
         let owners = run.wheel.nodes.iter().flat_map(|node| &node.owners);
         let num_seeds = owners.map(|owner| owner.seed).collect::<BTreeSet<u64>>().len();
-        View { run, turns, arms, points, comparison, num_seeds }
+        View { run, iterations, arms, points, comparison, num_seeds }
     }
 
     fn place(&self, arm: &str) -> usize {
@@ -126,27 +127,32 @@ impl<'a> View<'a> {
         }
     }
 
-    fn name(&self, turn: &Turn) -> String {
-        let is_alone = self.turns.iter().filter(|other| other.arm == turn.arm).count() == 1;
-        match turn.iteration {
-            0 => turn.arm.clone(),
-            _ if is_alone => turn.arm.clone(),
-            iteration => format!("{}, iteration {iteration}", turn.arm),
+    fn name(&self, iteration: &Iteration) -> String {
+        let is_alone = self.iterations.iter().filter(|other| other.arm == iteration.arm).count() == 1;
+        match iteration.number {
+            0 => iteration.arm.clone(),
+            _ if is_alone => iteration.arm.clone(),
+            number => format!("{}, iteration {number}", iteration.arm),
         }
     }
 
-    fn find(&self, turn: &Turn, point: Point, (task, metric): (&str, &str)) -> Option<&Comparison> {
+    fn find(&self, iteration: &Iteration, point: Point, (task, metric): (&str, &str)) -> Option<&Comparison> {
         self.comparison.iter().find(|found| {
             (found.arm.as_str(), found.iteration, found.point, found.task.as_str(), found.metric.as_str())
-                == (turn.arm.as_str(), turn.iteration, point, task, metric)
+                == (iteration.arm.as_str(), iteration.number, point, task, metric)
         })
     }
 
-    /// A turn's values of one figure.
-    fn by_seed(&self, turn: &Turn, point: Point, (task, metric): (&str, &str)) -> BTreeMap<u64, f64> {
+    /// A iteration's values of one figure.
+    fn by_seed(
+        &self,
+        iteration: &Iteration,
+        point: Point,
+        (task, metric): (&str, &str),
+    ) -> BTreeMap<u64, f64> {
         let ours = self.run.wheel.figures.iter().filter(|figure| {
-            figure.owner.arm == turn.arm
-                && figure.owner.iteration == turn.iteration
+            figure.owner.arm == iteration.arm
+                && figure.owner.iteration == iteration.number
                 && figure.point == point
                 && (figure.task.as_str(), figure.metric.as_str()) == (task, metric)
         });

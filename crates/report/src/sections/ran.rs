@@ -55,15 +55,20 @@ fn wheel(view: &View<'_>) -> Vec<Block> {
             .map_or("-".to_owned(), |of| in_words(of, &objectives));
         let looks_up = found.is_some_and(|found| needs_reference(found.get("objective")));
         let reference = found.and_then(|found| found.get("reference")?.as_str()).unwrap_or("rl");
-        let turns =
-            view.turns.iter().filter(|turn| turn.arm == *arm).map(|turn| turn.iteration).max().unwrap_or(0);
+        let iterations = view
+            .iterations
+            .iter()
+            .filter(|iteration| iteration.arm == *arm)
+            .map(|iteration| iteration.number)
+            .max()
+            .unwrap_or(0);
         let (objective, reference) = match arm == BASELINE {
             true => ("next-token prediction".to_owned(), "-"),
             false if found.is_none() || !looks_up => (objective, "-"),
             false => (objective, reference),
         };
         let own = found.map_or_else(String::new, own_settings);
-        table.row([arm.clone(), objective, reference.to_owned(), turns.to_string(), own]);
+        table.row([arm.clone(), objective, reference.to_owned(), iterations.to_string(), own]);
     }
     // Most recipes have arms that differ in nothing but their objective.
     if table.rows.iter().all(|row| row[4].is_empty()) {
@@ -158,14 +163,14 @@ fn in_words(objective: &toml::Table, all: &[&toml::Table]) -> String {
     })
 }
 
-/// A sentence a turn and headline figure.
+/// A sentence a iteration and headline figure.
 fn verdicts(view: &View<'_>) -> Vec<String> {
     let mut words = Vec::new();
-    for turn in view.turns.iter().filter(|turn| turn.arm != BASELINE) {
+    for iteration in view.iterations.iter().filter(|iteration| iteration.arm != BASELINE) {
         for (task, metric, name) in view.headlines() {
-            let Some(found) = view.find(turn, Point::Midtrain, (&task, &metric)) else { continue };
+            let Some(found) = view.find(iteration, Point::Midtrain, (&task, &metric)) else { continue };
             let Some(difference) = found.difference else { continue };
-            words.push(verdict(&view.name(turn), &name, Unit::of(&task, &metric), difference));
+            words.push(verdict(&view.name(iteration), &name, Unit::of(&task, &metric), difference));
         }
     }
     words

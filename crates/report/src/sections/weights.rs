@@ -14,12 +14,12 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
     if view.run.kind == Kind::Single {
         runs.extend(view.run.logs.values().map(|log| ("this run".to_owned(), (1, 0), vec![log])));
     }
-    for (index, turn) in view.turns.iter().enumerate() {
-        let found = view.run.drawn(&turn.arm, turn.iteration);
-        let place = if view.run.kind == Kind::Nodes { index + 1 } else { view.place(&turn.arm) };
+    for (index, iteration) in view.iterations.iter().enumerate() {
+        let found = view.run.drawn(&iteration.arm, iteration.number);
+        let place = if view.run.kind == Kind::Nodes { index + 1 } else { view.place(&iteration.arm) };
         runs.push((
-            view.name(turn),
-            (place, turn.iteration),
+            view.name(iteration),
+            (place, iteration.number),
             found.into_iter().map(|(_, _, log)| log).collect(),
         ));
     }
@@ -31,7 +31,7 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
     let mut table = Table::new(["arm", "figure", "first tenth", "last tenth"]);
     for (figure, name) in WEIGHT_TITLES.into_iter().enumerate() {
         let mut series = Vec::new();
-        for (arm, (place, turn), logs) in &runs {
+        for (arm, (place, number), logs) in &runs {
             let curves: Vec<Vec<(f64, f64)>> = logs.iter().map(|log| values(log, figure)).collect();
             let mut points = over_seeds(&curves);
             if points.is_empty() {
@@ -44,7 +44,7 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
             table.row([arm.clone(), name.to_owned(), first, last]);
             let size = points.len().div_ceil(MOST_POINTS);
             points = points.chunks(size).map(|part| (part[part.len() / 2].0, mean(part), None)).collect();
-            series.push(Series { name: arm.clone(), place: *place, turn: *turn, points });
+            series.push(Series { name: arm.clone(), place: *place, iteration: *number, points });
         }
         if !series.is_empty() {
             charts.push(Chart::Lines(Lines { caption: name.to_owned(), x: "tokens".to_owned(), series }));

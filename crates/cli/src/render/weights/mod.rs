@@ -11,6 +11,8 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use ranking::lightest_first;
+
 use serde::Serialize;
 
 use super::table::Table;
