@@ -6,7 +6,7 @@ use crate::state::{self, Look, NodeRecord};
 use crate::{Chain, Error, Work};
 use remit_eval::read_results;
 use remit_results::flywheel::{
-    ArmCost, BASELINE, Comparison, FORMAT_VERSION, Figure, Flywheel, HELD_OUT, NodeState, Owner, Point, State,
+    ArmCost, BASELINE, Comparison, Figure, Flywheel, HELD_OUT, NodeState, Owner, Point, State,
 };
 use remit_results::statistics::{Bootstrap, CONFIDENCE, Mean, paired};
 use remit_results::{Cost, files};
@@ -41,7 +41,7 @@ pub fn read(graph: &Graph) -> Result<Flywheel, Error> {
     }
     let figures = figures(graph, &records)?;
     Ok(Flywheel {
-        format_version: FORMAT_VERSION,
+        format_version: Flywheel::FORMAT_VERSION,
         nodes,
         stale: state::stale(graph)?.into_iter().map(|(name, _)| name).collect(),
         comparison: compare(graph, &figures),

@@ -11,7 +11,6 @@
 use crate::graph::{Input, Node};
 use crate::{Cost, Error, Graph, Stage};
 use remit_results::files::{self, NODES};
-use remit_results::flywheel::FORMAT_VERSION;
 pub use remit_results::flywheel::{FileState, NodeRecord, State};
 use remit_store::atomic;
 use remit_store::checkpoint::{CHECKPOINTS, INTEGRITY, verify_directory};
@@ -115,9 +114,9 @@ fn checkpoint_name(name: &str) -> &str {
 pub fn read_record(path: &Path) -> Result<Option<NodeRecord>, Error> {
     let record: Option<NodeRecord> = read_json(path)?;
     match record {
-        Some(record) if record.format_version != FORMAT_VERSION => {
-            let problem =
-                format!("it has version {}, this program writes {FORMAT_VERSION}", record.format_version);
+        Some(record) if record.format_version != NodeRecord::FORMAT_VERSION => {
+            let (found, known) = (record.format_version, NodeRecord::FORMAT_VERSION);
+            let problem = format!("it has version {found}, this program writes {known}");
             Err(Error::Record { path: path.to_owned(), problem })
         }
         record => Ok(record),
@@ -198,7 +197,7 @@ pub(crate) fn finish(
     let former = read_record(&node.directory.join(FORMER))?;
     let differs = former.is_some_and(|former| former.content != content);
     let record = NodeRecord {
-        format_version: FORMAT_VERSION,
+        format_version: NodeRecord::FORMAT_VERSION,
         id: node.id.clone(),
         identity: node.identity.clone(),
         inputs,

@@ -4,7 +4,7 @@ use crate::Error;
 use remit_objective::WeightFigures;
 use remit_results::dynamics::{Dynamics, read_dynamics};
 use remit_results::files;
-use remit_results::flywheel::{FORMAT_VERSION, Flywheel, NodeRecord, NodeState, Owner, Point, State};
+use remit_results::flywheel::{Flywheel, NodeRecord, NodeState, Owner, Point, State};
 use remit_store::checkpoint::{CHECKPOINTS, checkpoints_of};
 use remit_store::tensors::TensorDirectory;
 use serde::Deserialize;
@@ -170,7 +170,7 @@ impl Run {
         Ok(())
     }
 
-    /// The mid-trainings of a iteration: seed, node, log. In order of seeds.
+    /// The mid-trainings of an iteration: seed, node, log. In order of seeds.
     pub(crate) fn midtrainings(&self, arm: &str, iteration: u32) -> Vec<(u64, &NodeState, &Log)> {
         let mut found = Vec::new();
         for node in self.wheel.nodes.iter().filter(|node| is_midtraining(node)) {
@@ -182,7 +182,7 @@ impl Run {
         found
     }
 
-    /// The mid-trainings of a iteration that are drawn: those that are done, or all where none is.
+    /// The mid-trainings of an iteration that are drawn: those that are done, or all where none is.
     pub(crate) fn drawn(&self, arm: &str, iteration: u32) -> Vec<(u64, &NodeState, &Log)> {
         let mut found = self.midtrainings(arm, iteration);
         if found.iter().any(|(_, node, _)| node.state == State::Done) {
@@ -212,8 +212,9 @@ fn is_midtraining(node: &NodeState) -> bool {
 fn read_flywheel(path: &Path) -> Result<Option<Flywheel>, Error> {
     let wheel: Option<Flywheel> = read_json(path)?;
     match wheel {
-        Some(Flywheel { format_version: found, .. }) if found != FORMAT_VERSION => {
-            Err(wrong(path, format!("it has version {found}, this program reads {FORMAT_VERSION}")))
+        Some(Flywheel { format_version: found, .. }) if found != Flywheel::FORMAT_VERSION => {
+            let known = Flywheel::FORMAT_VERSION;
+            Err(wrong(path, format!("it has version {found}, this program reads {known}")))
         }
         wheel => Ok(wheel),
     }

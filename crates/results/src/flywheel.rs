@@ -13,13 +13,10 @@ pub const BASELINE: &str = "ntp";
 /// The task of figures that are losses on held-out text; their metric is the store's name.
 pub const HELD_OUT: &str = "held-out";
 
-/// The version of `flywheel.json` and of `node.json`.
-pub const FORMAT_VERSION: u32 = 1;
-
 /// Everything about a flywheel, finished or not.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Flywheel {
-    /// [`FORMAT_VERSION`].
+    /// [`Flywheel::FORMAT_VERSION`].
     pub format_version: u32,
     /// Every node.
     #[serde(default)]
@@ -39,10 +36,13 @@ pub struct Flywheel {
 }
 
 impl Flywheel {
+    /// Of `flywheel.json`.
+    pub const FORMAT_VERSION: u32 = 1;
+
     /// One of these nodes, of which nothing more is known.
     pub fn of(nodes: Vec<NodeState>) -> Flywheel {
         Flywheel {
-            format_version: FORMAT_VERSION,
+            format_version: Self::FORMAT_VERSION,
             nodes,
             stale: Vec::new(),
             figures: Vec::new(),
@@ -229,7 +229,7 @@ pub struct ArmCost {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeRecord {
-    /// [`FORMAT_VERSION`].
+    /// [`NodeRecord::FORMAT_VERSION`].
     pub format_version: u32,
     /// The node.
     pub id: String,
@@ -245,6 +245,11 @@ pub struct NodeRecord {
     pub held_out: BTreeMap<String, f64>,
     /// What it took.
     pub cost: Cost,
+}
+
+impl NodeRecord {
+    /// Of `node.json`.
+    pub const FORMAT_VERSION: u32 = 1;
 }
 
 /// A file of a finished node.

@@ -24,7 +24,7 @@ const FIGURES: [Figure; 6] = [
 /// Of those, the ones that are drawn.
 const DRAWN: [&str; 4] = ["gap", "KL(reference, model)", "greedy agreement", "entropy"];
 
-/// One seed of a iteration: its checkpoints in the order of the pipeline, each with the tokens behind it.
+/// One seed of an iteration: its checkpoints in the order of the pipeline, each with the tokens behind it.
 struct Course<'a> {
     seed: u64,
     points: Vec<(f64, &'a Point)>,

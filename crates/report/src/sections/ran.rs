@@ -163,7 +163,7 @@ fn in_words(objective: &toml::Table, all: &[&toml::Table]) -> String {
     })
 }
 
-/// A sentence a iteration and headline figure.
+/// A sentence an iteration and headline figure.
 fn verdicts(view: &View<'_>) -> Vec<String> {
     let mut words = Vec::new();
     for iteration in view.iterations.iter().filter(|iteration| iteration.arm != BASELINE) {
