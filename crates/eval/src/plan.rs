@@ -7,11 +7,13 @@ use crate::likelihood::ROWS;
 use remit_corpus::Tokenizer;
 use remit_engine::{Engine, Usage};
 use remit_model::{Architecture, Decoder};
+use remit_results::files::RESULTS;
 use remit_store::atomic;
+use remit_store::checkpoint::CHECKPOINTS;
 use remit_store::hash::hash_checkpoint;
 use serde_json::{Map, Value, json};
 
-use crate::results::{RESULTS, Results, read_results, samples, task_hashes};
+use crate::results::{Results, read_results, samples, task_hashes};
 use crate::suite::{Answers, Observer, Suite};
 use crate::{Error, Settings};
 
@@ -65,7 +67,7 @@ impl Plan {
             return out.clone();
         }
         let tasks = tasks.join("+");
-        let checkpoints = self.checkpoint.parent().filter(|parent| parent.ends_with("checkpoints"));
+        let checkpoints = self.checkpoint.parent().filter(|parent| parent.ends_with(CHECKPOINTS));
         match (checkpoints.and_then(Path::parent), self.checkpoint.file_name()) {
             (Some(run), Some(name)) => run.join("eval").join(name).join(tasks),
             _ => self.checkpoint.join("eval").join(tasks),

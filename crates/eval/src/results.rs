@@ -10,17 +10,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use remit_results::statistics::{Mean, pass_at_k, ratio};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::Error;
-use crate::metrics::{Mean, pass_at_k, ratio};
 use crate::suite::{Answers, Suite};
 use crate::tasks::Task;
 use remit_judge::Filter;
-
-/// The name of the results file in its directory.
-pub const RESULTS: &str = "results.json";
 
 /// The content of `results.json`. Everything but `date` and the times is a function of settings, model and questions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -11,89 +11,23 @@
 use crate::Error;
 use remit_eval::dynamics;
 use remit_model::Architecture;
+use remit_results::{Cost, files};
 use remit_store::Error as StoreError;
 use remit_train::Planned;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::iter::Sum;
-use std::ops::{Add, AddAssign};
 use std::path::{Path, PathBuf};
 
-/// What something took. Passes are counted in predictions, padding included.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Cost {
-    /// Predictions learnt from: those that count in a loss.
-    pub tokens: u64,
-    /// Forward passes of the learner, generation included.
-    pub forward: u64,
-    /// Its backward passes.
-    pub backward: u64,
-    /// Forward passes of a reference.
-    pub reference: u64,
-    /// Tokens generated, which are among the forward passes.
-    pub generated: u64,
-    /// Floating-point operations.
-    pub flops: f64,
-    /// Seconds of the work that counts: steps that a kill undid are left out.
-    pub seconds: f64,
-}
-
-impl Cost {
-    /// The mean of a sum over so many.
-    pub(crate) fn over(self, count: usize) -> Cost {
-        let share = |whole: u64| (whole as f64 / count as f64).round() as u64;
-        Cost {
-            tokens: share(self.tokens),
-            forward: share(self.forward),
-            backward: share(self.backward),
-            reference: share(self.reference),
-            generated: share(self.generated),
-            flops: self.flops / count as f64,
-            seconds: self.seconds / count as f64,
-        }
-    }
-
-    /// Fills in `flops`: of a learner, and a reference where there is one, on sequences of `length`.
-    pub(crate) fn with_flops(
-        self,
-        learner: &Architecture,
-        reference: Option<&Architecture>,
-        length: usize,
-    ) -> Cost {
-        let of = |architecture: &Architecture| architecture.training_flops(length) / 3.0;
-        let passes = (self.forward + 2 * self.backward) as f64;
-        let reference = reference.map_or(0.0, of) * self.reference as f64;
-        Cost { flops: passes * of(learner) + reference, ..self }
-    }
-}
-
-impl Add for Cost {
-    type Output = Cost;
-
-    fn add(self, other: Cost) -> Cost {
-        Cost {
-            tokens: self.tokens + other.tokens,
-            forward: self.forward + other.forward,
-            backward: self.backward + other.backward,
-            reference: self.reference + other.reference,
-            generated: self.generated + other.generated,
-            flops: self.flops + other.flops,
-            seconds: self.seconds + other.seconds,
-        }
-    }
-}
-
-impl AddAssign for Cost {
-    fn add_assign(&mut self, other: Cost) {
-        *self = *self + other;
-    }
-}
-
-impl Sum for Cost {
-    fn sum<I: Iterator<Item = Cost>>(costs: I) -> Cost {
-        costs.fold(Cost::default(), Add::add)
-    }
+/// Fills in `flops`: of a learner, and a reference where there is one, on sequences of `length`.
+pub(crate) fn with_flops(
+    cost: Cost,
+    learner: &Architecture,
+    reference: Option<&Architecture>,
+    length: usize,
+) -> Cost {
+    let of = |architecture: &Architecture| architecture.training_flops(length) / 3.0;
+    let passes = (cost.forward + 2 * cost.backward) as f64;
+    let reference = reference.map_or(0.0, of) * cost.reference as f64;
+    Cost { flops: passes * of(learner) + reference, ..cost }
 }
 
 /// What is known of the cost of a run once it has left its log in a directory.
@@ -139,7 +73,7 @@ pub(crate) fn of_training(plan: &remit_train::Plan) -> Cost {
         reference: online.map_or(0, |_| predictions),
         ..Cost::default()
     };
-    cost.with_flops(&plan.architecture, online.map(|reference| &reference.architecture), data.window)
+    with_flops(cost, &plan.architecture, online.map(|reference| &reference.architecture), data.window)
 }
 
 /// What preference optimisation takes: both sides of every pair that it uses, at their mean length, and the reference's
@@ -152,14 +86,14 @@ pub(crate) fn of_dpo(plan: &remit_train::dpo::Plan) -> Cost {
     let predictions = (all as f64 / pairs.len() as f64 * used).round() as u64;
     let forward = predictions * if plan.settings.common.recompute { 2 } else { 1 };
     let cost = Cost { forward, backward: predictions, reference: all as u64, ..Cost::default() };
-    cost.with_flops(&plan.architecture, Some(&plan.reference_architecture), plan.longest)
+    with_flops(cost, &plan.architecture, Some(&plan.reference_architecture), plan.longest)
 }
 
 /// What scoring takes.
 pub(crate) fn of_scoring(plan: &remit_train::ScorePlan) -> Cost {
     let window = plan.settings.window;
     let cost = Cost { reference: plan.windows.len() * window as u64, ..Cost::default() };
-    cost.with_flops(&plan.architecture, Some(&plan.architecture), window)
+    with_flops(cost, &plan.architecture, Some(&plan.architecture), window)
 }
 
 /// What dynamics take: every checkpoint and the reference over the same windows. Points that are one model are read
@@ -170,7 +104,7 @@ pub(crate) fn of_dynamics(plan: &dynamics::Plan) -> Result<Cost, Error> {
     let models: BTreeMap<_, _> = plan.points.iter().map(|point| (&point.inputs, &point.checkpoint)).collect();
     let of = |checkpoint: &PathBuf| {
         let learner = remit_train::open_model(checkpoint)?;
-        Ok(cost.with_flops(&learner, Some(&plan.architecture), plan.settings.window))
+        Ok(with_flops(cost, &learner, Some(&plan.architecture), plan.settings.window))
     };
     models.into_values().map(of).sum()
 }
@@ -185,9 +119,9 @@ pub(crate) fn of_rl(plan: &remit_rl::Plan) -> OnceRun {
     let (settings, window) = (plan.settings.clone(), plan.window);
     let (learner, reference) = (plan.architecture.clone(), plan.reference_architecture.clone());
     Box::new(move |directory| {
-        let steps = rl_steps(&settings, &directory.join("metrics.jsonl"))?;
+        let steps = rl_steps(&settings, &directory.join(files::METRICS))?;
         let cost = rl_cost(&settings, prompt, steps, reference.is_some());
-        Ok(cost.with_flops(&learner, reference.as_ref(), window))
+        Ok(with_flops(cost, &learner, reference.as_ref(), window))
     })
 }
 
@@ -256,13 +190,13 @@ fn rl_steps(settings: &remit_rl::Settings, path: &Path) -> Result<Vec<RlStep>, E
 
 /// Seconds of the steps of a run, by its own log.
 pub(crate) fn seconds_of(run: &Path) -> Result<f64, Error> {
-    let lines = lines(&run.join("timings.jsonl"))?;
+    let lines = lines(&run.join(files::TIMINGS))?;
     Ok(lines.iter().filter_map(|line| line.get("seconds")?.as_f64()).sum())
 }
 
 /// Predictions that a run has learnt from, by its own log.
 pub(crate) fn tokens_of(run: &Path) -> Result<u64, Error> {
-    let lines = lines(&run.join("metrics.jsonl"))?;
+    let lines = lines(&run.join(files::METRICS))?;
     Ok(lines.iter().rev().find_map(|line| line.get("tokens")?.as_u64()).unwrap_or(0))
 }
 

@@ -10,8 +10,9 @@ use crate::state::latest_record;
 use crate::training::Training;
 use crate::{Error, Generated, Recipe, files};
 use remit_corpus::{Prepare, Source, TrainTokenizer};
-use remit_eval::dynamics::DYNAMICS;
 use remit_objective::Objective;
+use remit_results::files::{DYNAMICS, NODES};
+use remit_results::flywheel::Owner;
 use remit_train::settings::{Common, ReferenceSettings};
 use remit_train::{ScoreSettings, Text, locate_checkpoint};
 use serde::Serialize;
@@ -99,17 +100,6 @@ pub enum Work {
     Eval(Box<remit_eval::Settings>),
     /// `dynamics.json` goes to the node's directory.
     Dynamics(Box<remit_eval::dynamics::Settings>),
-}
-
-/// Whom a node is made for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Owner {
-    /// The arm.
-    pub arm: String,
-    /// Its turn; 0 is the ordinary pipeline.
-    pub iteration: u32,
-    /// The seed.
-    pub seed: u64,
 }
 
 /// What a node depends on.
@@ -213,8 +203,6 @@ pub struct Graph {
 
 /// Digits of an id in names: no two of a run's nodes agree in so many.
 const ID_DIGITS: usize = 12;
-/// Where nodes are in the run directory.
-pub(crate) const NODES: &str = "nodes";
 
 /// A path with what it is the content of.
 #[derive(Clone, Debug)]

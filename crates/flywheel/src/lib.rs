@@ -21,13 +21,12 @@ pub mod settings;
 pub mod state;
 pub mod training;
 
-pub use cost::Cost;
 pub use error::Error;
 pub use generated::Generated;
-pub use graph::{Chain, Graph, Node, Owner, Stage, Work};
+pub use graph::{Chain, Graph, Node, Stage, Work};
 pub use recipe::Recipe;
-pub use report::Report;
+pub use remit_results::Cost;
+pub use remit_results::flywheel::{Owner, State};
 pub use run::{Runner, prune, run};
 pub use settings::Settings;
-pub use state::{Record, State};
 pub use training::{Tables, Training};

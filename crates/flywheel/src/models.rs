@@ -1,7 +1,8 @@
 //! Names that people can type for what nodes are called by their hashes: `models/remit-1-seed-2-rl`.
 
-use crate::graph::{Graph, NODES};
+use crate::graph::Graph;
 use crate::{Error, Owner};
+use remit_results::files::NODES;
 use remit_store::{Error as StoreError, atomic};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -2,175 +2,65 @@
 
 use crate::graph::Graph;
 use crate::models;
-use crate::settings::{BASELINE, Point};
-use crate::state::{self, Look, Record};
+use crate::state::{self, Look, NodeRecord};
 use crate::training::Training;
-use crate::{Chain, Cost, Error, Owner, Stage, State, Work};
-use remit_eval::metrics::{Bootstrap, Mean, Paired, paired};
-use remit_eval::{RESULTS, read_results};
+use crate::{Chain, Error, Work};
+use remit_eval::read_results;
+use remit_results::flywheel::{
+    ArmCost, BASELINE, Comparison, Figure, Flywheel, HELD_OUT, NodeState, Owner, Point, State,
+};
+use remit_results::statistics::{Bootstrap, CONFIDENCE, Mean, paired};
+use remit_results::{Cost, files};
 use remit_store::atomic;
-use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Its name in the run directory.
-pub const FILE: &str = "flywheel.json";
-/// What intervals are meant to hold the true difference with.
-const CONFIDENCE: f64 = 0.95;
-
-/// Everything about a flywheel, finished or not.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    /// Version of this file.
-    pub format_version: u32,
-    /// Every node.
-    pub nodes: Vec<NodeReport>,
-    /// Nodes in the run directory that the present recipe does not have.
-    pub stale: Vec<String>,
-    /// Figures of every finished evaluation and run.
-    pub figures: Vec<Figure>,
-    /// The arms side by side, means over seeds.
-    pub comparison: Vec<Comparison>,
-    /// What the arms took.
-    pub costs: Vec<ArmCost>,
-}
-
-/// A node and how it stands.
-#[derive(Clone, Debug, Serialize)]
-pub struct NodeReport {
-    /// Its directory under `nodes`.
-    pub name: String,
-    /// Its id.
-    pub id: String,
-    /// Its stage.
-    pub stage: Stage,
-    /// What is in it, or what it evaluates.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub subject: Option<String>,
-    /// Whom it is for.
-    pub owners: BTreeSet<Owner>,
-    /// What it is made from, by name.
-    pub inputs: Vec<String>,
-    /// How it stands.
-    #[serde(flatten)]
-    pub state: State,
-    /// What it took, where it is done.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cost: Option<Cost>,
-}
-
-/// One number about one model.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Figure {
-    /// Whose model.
-    #[serde(flatten)]
-    pub owner: Owner,
-    /// At which point of the pipeline.
-    pub point: Point,
-    /// A task of the evaluation, or `held-out`.
-    pub task: String,
-    /// `exact_match,none`, `nll,none`, `pass@4,none`; of held-out text, the store's name.
-    pub metric: String,
-    /// The value.
-    pub value: f64,
-    /// The node that says so.
-    pub node: String,
-}
-
-/// A figure of an arm's turn over all seeds, beside the ordinary pipeline's.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Comparison {
-    /// The arm.
-    pub arm: String,
-    /// Its turn.
-    pub iteration: u32,
-    /// At which point.
-    pub point: Point,
-    /// As in [`Figure`].
-    pub task: String,
-    /// As in [`Figure`].
-    pub metric: String,
-    /// Over the seeds that have it.
-    pub mean: Mean,
-    /// The arm less the ordinary pipeline, seed by seed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub difference: Option<Paired>,
-}
-
-/// What an arm's turn took up to a point, means over the seeds that have come so far. Evaluations are not counted.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ArmCost {
-    /// The arm.
-    pub arm: String,
-    /// Its turn.
-    pub iteration: u32,
-    /// Up to where.
-    pub point: Point,
-    /// Seeds.
-    pub seeds: usize,
-    /// With everything that it depends on: pre-training, the reference and all that made it.
-    pub total: Cost,
-    /// What this turn adds to the turn before: scores of the reference included, whoever shares them.
-    pub own: Cost,
-    /// Of a turn's last point: the steps of reinforcement learning that the ordinary pipeline would have for this
-    /// turn's own compute on top of its own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rl_steps_at_equal_compute: Option<u64>,
-}
-
-impl Report {
-    /// What there is so far.
-    ///
-    /// # Errors
-    /// Records and results that cannot be read.
-    pub fn read(graph: &Graph) -> Result<Report, Error> {
-        let mut nodes = Vec::new();
-        let mut records: BTreeMap<usize, Record> = BTreeMap::new();
-        for (index, node) in graph.nodes.iter().enumerate() {
-            let state = state::examine(graph, index, Look::Glance)?;
-            // What is damaged or outdated counts for nothing until it is made again.
-            let record = match state {
-                State::Done => state::read_record(&node.directory.join(state::RECORD))?,
-                _ => None,
-            };
-            nodes.push(NodeReport {
-                name: node.name(),
-                id: node.id.clone(),
-                stage: node.stage,
-                subject: node.subject.clone(),
-                owners: node.owners.clone(),
-                inputs: node.parents().into_iter().map(|parent| graph.nodes[parent].name()).collect(),
-                cost: record.as_ref().map(|record| record.cost),
-                state,
-            });
-            records.extend(record.map(|record| (index, record)));
-        }
-        let figures = figures(graph, &records)?;
-        Ok(Report {
-            format_version: 1,
-            nodes,
-            stale: state::stale(graph)?.into_iter().map(|(name, _)| name).collect(),
-            comparison: compare(graph, &figures),
-            figures,
-            costs: costs(graph, &records),
-        })
+/// What there is so far.
+///
+/// # Errors
+/// Records and results that cannot be read.
+pub fn read(graph: &Graph) -> Result<Flywheel, Error> {
+    let mut nodes = Vec::new();
+    let mut records: BTreeMap<usize, NodeRecord> = BTreeMap::new();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let state = state::examine(graph, index, Look::Glance)?;
+        // What is damaged or outdated counts for nothing until it is made again.
+        let record = match state {
+            State::Done => state::read_record(&node.directory.join(files::NODE))?,
+            _ => None,
+        };
+        nodes.push(NodeState {
+            name: node.name(),
+            id: node.id.clone(),
+            stage: node.stage.name().to_owned(),
+            subject: node.subject.clone(),
+            owners: node.owners.clone(),
+            inputs: node.parents().into_iter().map(|parent| graph.nodes[parent].name()).collect(),
+            cost: record.as_ref().map(|record| record.cost),
+            state,
+        });
+        records.extend(record.map(|record| (index, record)));
     }
-
-    /// The nodes that are not done.
-    pub fn left(&self) -> usize {
-        self.nodes.iter().filter(|node| node.state != State::Done).count()
-    }
+    let figures = figures(graph, &records)?;
+    Ok(Flywheel {
+        format_version: Flywheel::FORMAT_VERSION,
+        nodes,
+        stale: state::stale(graph)?.into_iter().map(|(name, _)| name).collect(),
+        comparison: compare(graph, &figures),
+        figures,
+        costs: costs(graph, &records),
+    })
 }
 
 /// Reads and writes it down.
-pub(crate) fn write(graph: &Graph) -> Result<Report, Error> {
-    let report = Report::read(graph)?;
-    atomic::write_json(&graph.run.join(FILE), &report)?;
+pub(crate) fn write(graph: &Graph) -> Result<Flywheel, Error> {
+    let flywheel = read(graph)?;
+    atomic::write_json(&graph.run.join(files::FLYWHEEL), &flywheel)?;
     models::link(graph)?;
-    Ok(report)
+    Ok(flywheel)
 }
 
 /// The figures of every model that has some.
-fn figures(graph: &Graph, records: &BTreeMap<usize, Record>) -> Result<Vec<Figure>, Error> {
+fn figures(graph: &Graph, records: &BTreeMap<usize, NodeRecord>) -> Result<Vec<Figure>, Error> {
     let mut figures = Vec::new();
     for chain in &graph.chains {
         for &(point, model, eval) in &chain.points {
@@ -179,11 +69,11 @@ fn figures(graph: &Graph, records: &BTreeMap<usize, Record>) -> Result<Vec<Figur
                 figures.push(Figure { owner, point, task, metric, value, node });
             };
             for (name, loss) in records.get(&model).into_iter().flat_map(|record| &record.held_out) {
-                put("held-out", name.clone(), *loss, model);
+                put(HELD_OUT, name.clone(), *loss, model);
             }
             let Some(eval) = eval.filter(|eval| records.contains_key(eval)) else { continue };
             let Work::Eval(settings) = &graph.nodes[eval].work else { unreachable!("it is an evaluation") };
-            let results = read_results(&graph.nodes[eval].directory.join(RESULTS))?;
+            let results = read_results(&graph.nodes[eval].directory.join(files::RESULTS))?;
             for task in &settings.tasks {
                 for figure in results.figures(task) {
                     put(task, format!("{},{}", figure.metric, figure.filter), figure.mean.mean, eval);
@@ -219,7 +109,7 @@ fn compare(graph: &Graph, figures: &[Figure]) -> Vec<Comparison> {
             let theirs = of((BASELINE, 0, *point, task, metric));
             let pairs = ours.iter().filter_map(|(seed, ours)| Some((*theirs.get(seed)?, *ours)));
             let (a, b): (Vec<f64>, Vec<f64>) = pairs.unzip();
-            paired(&a, &b, CONFIDENCE, &Bootstrap::default())
+            paired(&a, &b, CONFIDENCE, Some(&Bootstrap::default()))
         });
         comparisons.push(Comparison {
             arm: arm.clone(),
@@ -235,9 +125,9 @@ fn compare(graph: &Graph, figures: &[Figure]) -> Vec<Comparison> {
 }
 
 /// What arms took, up to each point that at least one seed has reached.
-fn costs(graph: &Graph, records: &BTreeMap<usize, Record>) -> Vec<ArmCost> {
+fn costs(graph: &Graph, records: &BTreeMap<usize, NodeRecord>) -> Vec<ArmCost> {
     let mut found: Vec<ArmCost> = Vec::new();
-    // What a turn and those before it took beyond the ordinary pipeline, a seed each.
+    // What an iteration and those before it took beyond the ordinary pipeline, a seed each.
     let mut beyond: BTreeMap<(String, u32), Vec<f64>> = BTreeMap::new();
     for chain in &graph.chains {
         let Owner { arm, iteration, seed } = &chain.owner;
@@ -295,7 +185,7 @@ fn costs(graph: &Graph, records: &BTreeMap<usize, Record>) -> Vec<ArmCost> {
     found
 }
 
-/// The nodes that the turn before has paid for; for the ordinary pipeline, those that are nobody's in particular.
+/// The nodes that the iteration before has paid for; for the ordinary pipeline, those that are nobody's in particular.
 fn spent_before(graph: &Graph, chain: &Chain) -> BTreeSet<usize> {
     let Owner { arm, iteration, seed } = &chain.owner;
     let before = |other: &&Chain| match iteration {
@@ -315,7 +205,7 @@ fn all_of(graph: &Graph, chain: &Chain) -> BTreeSet<usize> {
 }
 
 /// Steps of the ordinary pipeline's reinforcement learning, and the mean compute of one.
-fn rl_step(graph: &Graph, records: &BTreeMap<usize, Record>) -> Option<(u64, f64)> {
+fn rl_step(graph: &Graph, records: &BTreeMap<usize, NodeRecord>) -> Option<(u64, f64)> {
     let mut found = Vec::new();
     for chain in graph.chains.iter().filter(|chain| chain.owner.arm == BASELINE) {
         for (_, model, _) in &chain.points {

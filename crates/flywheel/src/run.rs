@@ -4,14 +4,16 @@
 //! step, window or unit where it was.
 
 use crate::cost::Costly;
-use crate::graph::{Graph, NODES, Node, Work};
-use crate::report::{self, Report};
+use crate::graph::{Graph, Node, Work};
+use crate::report;
 use crate::state::{self, Look, State};
 use crate::training::{Training, each};
 use crate::{Cost, Error, cost};
 use remit_corpus::{Prepare, TrainTokenizer};
 use remit_eval::Evaluation;
 use remit_eval::dynamics::{self, Dynamics, Point};
+use remit_results::files::{NODES, RESULTS, SETTINGS};
+use remit_results::flywheel::Flywheel;
 use remit_rl::Rl;
 use remit_store::Lock;
 use remit_store::atomic;
@@ -50,7 +52,7 @@ pub trait Runner {
 ///
 /// # Errors
 /// Another flywheel in the same run directory; whatever stops a stage.
-pub fn run<R: Runner>(graph: &Graph, runner: &mut R) -> Result<Report, R::Error> {
+pub fn run<R: Runner>(graph: &Graph, runner: &mut R) -> Result<Flywheel, R::Error> {
     let _lock = lock(graph)?;
     let stale = state::stale(graph)?.len();
     if stale > 0 {
@@ -82,7 +84,7 @@ pub fn prune(graph: &Graph) -> Result<Vec<String>, Error> {
 }
 
 fn lock(graph: &Graph) -> Result<Lock, Error> {
-    let nodes = graph.run.join(crate::graph::NODES);
+    let nodes = graph.run.join(NODES);
     std::fs::create_dir_all(&nodes).map_err(|cause| remit_store::Error::io("create", &nodes, cause))?;
     Ok(Lock::try_acquire(&graph.run, "flywheel")?)
 }
@@ -173,18 +175,18 @@ impl<R: Runner> Turn<'_, R> {
             }
             Work::Eval(settings) => {
                 // Results without a record are of a process killed between the two; nobody knows what they took.
-                atomic::remove(&node.directory.join(remit_eval::RESULTS)).map_err(Error::from)?;
+                atomic::remove(&node.directory.join(RESULTS)).map_err(Error::from)?;
                 let checkpoint = remit_train::locate_checkpoint(&settings.model).map_err(Error::from)?;
                 let plan = remit_eval::Plan::new(settings, &checkpoint).map_err(Error::from)?;
                 let (_, tokens) = self.runner.eval(&plan)?;
                 let length = plan.suite.longest_prompt();
                 let cost = Cost { forward: tokens, generated: tokens, ..Cost::default() };
-                clock(cost.with_flops(&plan.architecture, None, length))
+                clock(cost::with_flops(cost, &plan.architecture, None, length))
             }
             Work::Dynamics(settings) => {
                 let plan = dynamics::Plan::new((**settings).clone()).map_err(Error::from)?;
                 let dynamics = self.runner.dynamics(&plan)?;
-                named(dynamics).write(&plan.out).map_err(Error::from)?;
+                atomic::write_json(&plan.out, &named(dynamics)).map_err(Error::from)?;
                 clock(cost::of_dynamics(&plan)?)
             }
         };
@@ -226,7 +228,7 @@ fn named(dynamics: Dynamics) -> Dynamics {
 /// Writes the settings of an unfinished run anew. Its id vouches for all that matters; what may differ are places, where
 /// the flywheel was moved, and how often it saves.
 fn refresh_settings(node: &Node, settings: &impl serde::Serialize) -> Result<(), Error> {
-    let path = node.directory.join("settings.toml");
+    let path = node.directory.join(SETTINGS);
     if path.is_file() {
         let text = toml::to_string_pretty(settings).expect("settings are plain values");
         atomic::write(&path, text.as_bytes())?;

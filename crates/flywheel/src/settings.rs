@@ -2,13 +2,11 @@
 
 use crate::{Error, Generated, identity};
 use remit_objective::Objective;
+pub use remit_results::flywheel::{BASELINE, Point};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-
-/// The arm that is always there: the ordinary pipeline, iteration 0 of every other.
-pub const BASELINE: &str = "ntp";
 
 /// Settings of a flywheel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,20 +81,6 @@ pub enum Reference {
     Path(PathBuf),
 }
 
-/// A point of the pipeline that has a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Point {
-    /// After mid-training: the base model.
-    Midtrain,
-    /// After fine-tuning.
-    Sft,
-    /// After preference optimisation.
-    Dpo,
-    /// After reinforcement learning.
-    Rl,
-}
-
 fn default_reference() -> String {
     "rl".into()
 }
@@ -112,18 +96,6 @@ impl Default for Settings {
             after: vec![After::Sft, After::Rl],
             data: BTreeMap::new(),
             arms: Vec::new(),
-        }
-    }
-}
-
-impl Point {
-    /// The name in recipes and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Point::Midtrain => "midtrain",
-            Point::Sft => "sft",
-            Point::Dpo => "dpo",
-            Point::Rl => "rl",
         }
     }
 }
@@ -162,9 +134,7 @@ impl Arm {
             Some((name, step)) => (name, step.parse().map(Some)),
             None => (self.reference.as_str(), Ok(None)),
         };
-        let point = [Point::Midtrain, Point::Sft, Point::Dpo, Point::Rl]
-            .into_iter()
-            .find(|point| point.name() == name);
+        let point = Point::ALL.into_iter().find(|point| point.name() == name);
         match (point, step) {
             (Some(point), Ok(step)) => Reference::Stage(point, step),
             _ => Reference::Path(PathBuf::from(&self.reference)),

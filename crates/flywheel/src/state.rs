@@ -8,90 +8,26 @@
 //! <run>/flywheel.json                what came of it all
 //! ```
 
-use crate::graph::{Input, NODES, Node};
+use crate::graph::{Input, Node};
 use crate::{Cost, Error, Graph, Stage};
+use remit_results::files::{self, NODES};
+pub use remit_results::flywheel::{FileState, NodeRecord, State};
 use remit_store::atomic;
-use remit_store::checkpoint::verify_directory;
+use remit_store::checkpoint::{CHECKPOINTS, INTEGRITY, verify_directory};
 use remit_store::hash::{hash_bytes, hash_file};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// A node's record in its directory.
-pub const RECORD: &str = "node.json";
 /// What a node that is being made is made from: the content of each node, by role.
 const BEGUN: &str = "begun.json";
 /// The record of a node that is being made again.
 const FORMER: &str = "former.json";
-const INTEGRITY: &str = "integrity.json";
-const FORMAT_VERSION: u32 = 1;
 
 /// What is left out of a record: what a clock says, places, and what belongs to the record itself.
 const NOT_RESULTS: [&str; 7] =
-    [RECORD, BEGUN, FORMER, ".lock", "timings.jsonl", "settings.toml", "tensorboard"];
-
-/// `node.json`: a finished node.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Record {
-    /// Version of this file.
-    pub format_version: u32,
-    /// The node.
-    pub id: String,
-    /// What the id is the hash of.
-    pub identity: Value,
-    /// The content of each node that it was made from, by role.
-    pub inputs: BTreeMap<String, String>,
-    /// What it left, by path.
-    pub files: BTreeMap<String, FileState>,
-    /// Its content: the hash of its files.
-    pub content: String,
-    /// Held-out losses after the last step, of a run.
-    pub held_out: BTreeMap<String, f64>,
-    /// What it took.
-    pub cost: Cost,
-}
-
-/// A file of a finished node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileState {
-    /// Its size.
-    pub bytes: u64,
-    /// Its hash.
-    pub blake3: String,
-}
-
-/// How a node stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase", tag = "state", content = "problem")]
-pub enum State {
-    /// Made.
-    Done,
-    /// Begun: the stage goes on where it was.
-    Begun,
-    /// To do.
-    Todo,
-    /// Made, but not as it was any more.
-    Damaged(String),
-    /// Made from what an input was before it was made again, which came out differently.
-    Outdated(String),
-}
-
-impl State {
-    /// In one word.
-    pub fn word(&self) -> &'static str {
-        match self {
-            State::Done => "done",
-            State::Begun => "begun",
-            State::Todo => "to do",
-            State::Damaged(_) => "damaged",
-            State::Outdated(_) => "outdated",
-        }
-    }
-}
+    [files::NODE, BEGUN, FORMER, ".lock", files::TIMINGS, files::SETTINGS, files::TENSORBOARD];
 
 /// How closely a finished node is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,11 +44,11 @@ pub enum Look {
 /// A record that cannot be read.
 pub fn examine(graph: &Graph, index: usize, look: Look) -> Result<State, Error> {
     let node = &graph.nodes[index];
-    let Some(record) = read_record(&node.directory.join(RECORD))? else {
+    let Some(record) = read_record(&node.directory.join(files::NODE))? else {
         return Ok(if node.directory.exists() { State::Begun } else { State::Todo });
     };
     if record.id != node.id {
-        return Ok(State::Damaged(format!("`{RECORD}` is of another node, {:.12}", record.id)));
+        return Ok(State::Damaged(format!("`{}` is of another node, {:.12}", files::NODE, record.id)));
     }
     for (name, state) in &record.files {
         if let Some(problem) = problem_of(&node.directory, name, state, look)? {
@@ -175,12 +111,12 @@ fn checkpoint_name(name: &str) -> &str {
 ///
 /// # Errors
 /// A file that cannot be read or is none.
-pub fn read_record(path: &Path) -> Result<Option<Record>, Error> {
-    let record: Option<Record> = read_json(path)?;
+pub fn read_record(path: &Path) -> Result<Option<NodeRecord>, Error> {
+    let record: Option<NodeRecord> = read_json(path)?;
     match record {
-        Some(record) if record.format_version != FORMAT_VERSION => {
-            let problem =
-                format!("it has version {}, this program writes {FORMAT_VERSION}", record.format_version);
+        Some(record) if record.format_version != NodeRecord::FORMAT_VERSION => {
+            let (found, known) = (record.format_version, NodeRecord::FORMAT_VERSION);
+            let problem = format!("it has version {found}, this program writes {known}");
             Err(Error::Record { path: path.to_owned(), problem })
         }
         record => Ok(record),
@@ -200,8 +136,8 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
 }
 
 /// The record of a node, or the one that it had before it was set aside.
-pub(crate) fn latest_record(directory: &Path) -> Result<Option<Record>, Error> {
-    match read_record(&directory.join(RECORD))? {
+pub(crate) fn latest_record(directory: &Path) -> Result<Option<NodeRecord>, Error> {
+    match read_record(&directory.join(files::NODE))? {
         Some(record) => Ok(Some(record)),
         None => read_record(&directory.join(FORMER)),
     }
@@ -260,8 +196,8 @@ pub(crate) fn finish(
     let inputs = contents(graph, node)?;
     let former = read_record(&node.directory.join(FORMER))?;
     let differs = former.is_some_and(|former| former.content != content);
-    let record = Record {
-        format_version: FORMAT_VERSION,
+    let record = NodeRecord {
+        format_version: NodeRecord::FORMAT_VERSION,
         id: node.id.clone(),
         identity: node.identity.clone(),
         inputs,
@@ -270,7 +206,7 @@ pub(crate) fn finish(
         held_out,
         cost,
     };
-    atomic::write_json(&node.directory.join(RECORD), &record)?;
+    atomic::write_json(&node.directory.join(files::NODE), &record)?;
     for name in [BEGUN, FORMER] {
         atomic::remove(&node.directory.join(name))?;
     }
@@ -301,7 +237,7 @@ fn collect(directory: &Path, prefix: &str, files: &mut BTreeMap<String, FileStat
 
 /// The hash of the files of a node. `results.json` has a date in it, and nothing is made of it.
 fn content_of(node: &Node, files: &BTreeMap<String, FileState>) -> String {
-    let counts = |name: &str| node.stage != Stage::Eval || name != remit_eval::RESULTS;
+    let counts = |name: &str| node.stage != Stage::Eval || name != files::RESULTS;
     let lines = files.iter().filter(|(name, _)| counts(name));
     let text: String = lines.map(|(name, file)| format!("{name} {}\n", file.blake3)).collect();
     hash_bytes(text.as_bytes())
@@ -310,14 +246,14 @@ fn content_of(node: &Node, files: &BTreeMap<String, FileState>) -> String {
 /// Takes a node back to where it can be made again: what is wrong goes away, then its record goes aside. Checkpoints
 /// that are whole stay, so that a run goes on from them.
 pub(crate) fn set_aside(node: &Node, state: &State) -> Result<(), Error> {
-    let record = node.directory.join(RECORD);
+    let record = node.directory.join(files::NODE);
     let spared = match state {
         State::Damaged(_) if node.stage.has_checkpoints() => spare(node)?,
         _ => false,
     };
     if !spared {
         for (name, path) in entries(&node.directory)? {
-            if ![RECORD, FORMER].contains(&name.as_str()) {
+            if ![files::NODE, FORMER].contains(&name.as_str()) {
                 atomic::remove(&path)?;
             }
         }
@@ -328,12 +264,12 @@ pub(crate) fn set_aside(node: &Node, state: &State) -> Result<(), Error> {
 
 /// Removes the damaged checkpoints of a run; whether that was all that is wrong with it.
 fn spare(node: &Node) -> Result<bool, Error> {
-    for (_, path) in entries(&node.directory.join("checkpoints"))? {
+    for (_, path) in entries(&node.directory.join(CHECKPOINTS))? {
         if verify_directory(&path).is_err() {
             atomic::remove(&path)?;
         }
     }
-    let Some(record) = read_record(&node.directory.join(RECORD))? else { return Ok(false) };
+    let Some(record) = read_record(&node.directory.join(files::NODE))? else { return Ok(false) };
     for (name, state) in record.files.iter().filter(|(name, _)| !name.ends_with(INTEGRITY)) {
         if problem_of(&node.directory, name, state, Look::Whole)?.is_some() {
             return Ok(false);

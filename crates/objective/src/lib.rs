@@ -45,5 +45,5 @@ pub use loss::{Denominator, LossSums, weighted_loss, z_loss};
 pub use objective::Objective;
 pub use selection::Selection;
 pub use signals::Signals;
-pub use statistics::{Clipped, Statistics, Summary};
+pub use statistics::{Clipped, Statistics, StepSummary, WeightFigures};
 pub use weighting::Weighting;

@@ -3,7 +3,7 @@
 //! All figures are over unmasked predictions. Sums are kept in `f64` and merged in the order of the micro-batches, so
 //! the same batches in the same order give the same bits.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::loss::{Denominator, LossSums};
 use crate::signals::Signals;
@@ -87,14 +87,13 @@ impl Statistics {
     }
 
     /// The figures of the step. All are 0 when no prediction counts.
-    pub fn summary(&self, denominator: Denominator) -> Summary {
+    pub fn summary(&self, denominator: Denominator) -> StepSummary {
         let tokens = Denominator::from_tokens(self.tokens);
         let mean_weight = tokens.divide(self.weight);
         let variance = tokens.divide(self.weight_squared) - mean_weight * mean_weight;
         let effective =
             if self.weight_squared > 0.0 { self.weight * self.weight / self.weight_squared } else { 0.0 };
-        Summary {
-            tokens: self.tokens,
+        let weights = WeightFigures {
             mean_weight,
             // Rounding can leave a variance a hair below 0; not-a-number must stay what it is.
             std_weight: if variance < 0.0 { 0.0 } else { variance.sqrt() },
@@ -104,17 +103,19 @@ impl Statistics {
             effective_sample_share: tokens.divide(effective),
             mean_delta: (self.tokens_with_reference > 0)
                 .then(|| Denominator::from_tokens(self.tokens_with_reference).divide(self.delta)),
+        };
+        StepSummary {
+            tokens: self.tokens,
+            weights,
             ntp_loss: tokens.divide(self.loss.ntp),
             weighted_loss: denominator.divide(self.loss.weighted),
         }
     }
 }
 
-/// The figures of one step.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Summary {
-    /// Unmasked predictions.
-    pub tokens: u64,
+/// How the tokens of a step were weighted. The field names are those of logs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WeightFigures {
     /// Mean weight; away from 1 it is a hidden change of learning rate.
     pub mean_weight: f64,
     /// Population standard deviation of the weight.
@@ -128,8 +129,60 @@ pub struct Summary {
     /// `(sum w)^2 / sum w^2` as a share of predictions: 1 when all weights are equal.
     pub effective_sample_share: f64,
     /// Mean of log p_reference - log p_learner, in nats; absent without a reference.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mean_delta: Option<f64>,
+}
+
+impl WeightFigures {
+    /// The names of the figures, in their order.
+    pub const NAMES: [&'static str; 7] = [
+        "mean_weight",
+        "std_weight",
+        "clipped_low",
+        "clipped_high",
+        "weighted_up",
+        "effective_sample_share",
+        "mean_delta",
+    ];
+
+    /// Each figure by its name, those that are there.
+    pub fn by_name(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let values = [
+            Some(self.mean_weight),
+            Some(self.std_weight),
+            Some(self.clipped_low),
+            Some(self.clipped_high),
+            Some(self.weighted_up),
+            Some(self.effective_sample_share),
+            self.mean_delta,
+        ];
+        Self::NAMES.into_iter().zip(values).filter_map(|(name, value)| Some((name, value?)))
+    }
+
+    /// The means of each figure over several steps; nothing of none.
+    pub fn mean(steps: &[WeightFigures]) -> Option<WeightFigures> {
+        let count = steps.len() as f64;
+        let over = |value: fn(&WeightFigures) -> f64| steps.iter().map(value).sum::<f64>() / count;
+        (!steps.is_empty()).then(|| WeightFigures {
+            mean_weight: over(|step| step.mean_weight),
+            std_weight: over(|step| step.std_weight),
+            clipped_low: over(|step| step.clipped_low),
+            clipped_high: over(|step| step.clipped_high),
+            weighted_up: over(|step| step.weighted_up),
+            effective_sample_share: over(|step| step.effective_sample_share),
+            mean_delta: steps.iter().map(|step| step.mean_delta).sum::<Option<f64>>().map(|sum| sum / count),
+        })
+    }
+}
+
+/// The figures of one step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct StepSummary {
+    /// Unmasked predictions.
+    pub tokens: u64,
+    /// Of their weights.
+    #[serde(flatten)]
+    pub weights: WeightFigures,
     /// Plain next-token loss: mean of -log p_learner, in nats.
     pub ntp_loss: f64,
     /// The loss that was minimised: sum of `w (-log p_learner)` over the objective's denominator.
@@ -183,19 +236,19 @@ mod tests {
         }
         let mean_delta = expected.delta.iter().sum::<f64>() / size as f64;
         for (figure, golden) in [
-            (summary.mean_weight, expected.mean_weight),
-            (summary.clipped_low, expected.clipped_low),
-            (summary.clipped_high, expected.clipped_high),
+            (summary.weights.mean_weight, expected.mean_weight),
+            (summary.weights.clipped_low, expected.clipped_low),
+            (summary.weights.clipped_high, expected.clipped_high),
             (summary.ntp_loss, expected.ntp_loss),
             (summary.weighted_loss, expected.remit_loss),
-            (summary.mean_delta.expect("there is a reference"), mean_delta),
+            (summary.weights.mean_delta.expect("there is a reference"), mean_delta),
         ] {
             assert!((figure / golden - 1.0).abs() < 1e-6, "{figure} {golden}");
         }
         assert_eq!(summary.tokens, 144);
     }
 
-    fn summary_of(weights: &[f32], clipped: Clipped) -> Summary {
+    fn summary_of(weights: &[f32], clipped: Clipped) -> StepSummary {
         let signals = Signals {
             length: 5,
             mask: &[true, true, true, true, false],
@@ -211,15 +264,17 @@ mod tests {
     #[test]
     fn closed_form() {
         let summary = summary_of(&[0.5, 0.5, 1.0, 2.0, 50.0], Clipped { low: 2, high: 1 });
-        let expected = Summary {
+        let expected = StepSummary {
             tokens: 4,
-            mean_weight: 1.0,
-            std_weight: 0.375f64.sqrt(),
-            clipped_low: 0.5,
-            clipped_high: 0.25,
-            weighted_up: 0.25,
-            effective_sample_share: 16.0 / 5.5 / 4.0,
-            mean_delta: Some(0.5),
+            weights: WeightFigures {
+                mean_weight: 1.0,
+                std_weight: 0.375f64.sqrt(),
+                clipped_low: 0.5,
+                clipped_high: 0.25,
+                weighted_up: 0.25,
+                effective_sample_share: 16.0 / 5.5 / 4.0,
+                mean_delta: Some(0.5),
+            },
             ntp_loss: 2.5,
             weighted_loss: (0.5 + 1.0 + 3.0 + 8.0) / 4.0,
         };
@@ -229,15 +284,17 @@ mod tests {
     #[test]
     fn equal_weights_have_no_spread_and_full_effect() {
         let summary = summary_of(&[1.1; 5], Clipped::default());
-        assert!(summary.std_weight < 1e-7);
-        assert!((summary.effective_sample_share - 1.0).abs() < 1e-12);
+        assert!(summary.weights.std_weight < 1e-7);
+        assert!((summary.weights.effective_sample_share - 1.0).abs() < 1e-12);
     }
 
     #[test]
     fn not_a_number_is_not_hidden() {
         let summary = summary_of(&[1.0, f32::NAN, 1.0, 1.0, 1.0], Clipped::default());
         assert!(
-            summary.mean_weight.is_nan() && summary.std_weight.is_nan() && summary.weighted_loss.is_nan()
+            summary.weights.mean_weight.is_nan()
+                && summary.weights.std_weight.is_nan()
+                && summary.weighted_loss.is_nan()
         );
     }
 
@@ -259,11 +316,11 @@ mod tests {
         }
         let parts = parts.summary(denominator);
         assert_eq!(
-            (parts.tokens, parts.clipped_low, parts.clipped_high),
-            (whole.tokens, whole.clipped_low, whole.clipped_high)
+            (parts.tokens, parts.weights.clipped_low, parts.weights.clipped_high),
+            (whole.tokens, whole.weights.clipped_low, whole.weights.clipped_high)
         );
         assert!((parts.weighted_loss / whole.weighted_loss - 1.0).abs() < 1e-12);
-        assert!((parts.std_weight / whole.std_weight - 1.0).abs() < 1e-12);
+        assert!((parts.weights.std_weight / whole.weights.std_weight - 1.0).abs() < 1e-12);
     }
 
     #[test]
@@ -291,9 +348,9 @@ mod tests {
     fn nothing_counted_is_zero_everywhere() {
         let summary = Statistics::default().summary(Denominator::from_tokens(0));
         assert_eq!(
-            (summary.mean_weight, summary.std_weight, summary.effective_sample_share),
+            (summary.weights.mean_weight, summary.weights.std_weight, summary.weights.effective_sample_share),
             (0.0, 0.0, 0.0)
         );
-        assert_eq!((summary.ntp_loss, summary.weighted_loss, summary.mean_delta), (0.0, 0.0, None));
+        assert_eq!((summary.ntp_loss, summary.weighted_loss, summary.weights.mean_delta), (0.0, 0.0, None));
     }
 }

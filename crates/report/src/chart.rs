@@ -40,7 +40,7 @@ pub(crate) struct Series {
     /// Its place among the arms, 0 for the baseline: decides colour and marks.
     pub place: usize,
     /// The iteration: decides the dashes.
-    pub turn: u32,
+    pub iteration: u32,
     /// `x`, `y`, and the ends of the interval of `y`.
     pub points: Vec<Point>,
 }
@@ -74,7 +74,7 @@ fn class(place: usize) -> String {
 impl Series {
     /// Colour and dashes of its line.
     fn class(&self) -> String {
-        let dashes = match (self.place, self.turn) {
+        let dashes = match (self.place, self.iteration) {
             (0, _) => " base",
             (_, 0 | 1) => "",
             (_, 2) => " second",
@@ -373,7 +373,8 @@ mod tests {
 
     #[test]
     fn an_arm_has_its_colour_and_an_iteration_its_dashes() {
-        let series = |place, turn| Series { name: String::new(), place, turn, points: Vec::new() }.class();
+        let series =
+            |place, iteration| Series { name: String::new(), place, iteration, points: Vec::new() }.class();
         assert_eq!(
             [series(0, 0), series(2, 1), series(2, 2), series(9, 1)],
             ["s0 base", "s2", "s2 second", "s2"]

@@ -9,9 +9,9 @@ pub enum Error {
     /// Of reading or writing files.
     #[error(transparent)]
     Store(#[from] remit_store::Error),
-    /// Of reading what models are beside one another.
+    /// Of reading results.
     #[error(transparent)]
-    Dynamics(#[from] remit_eval::dynamics::Error),
+    Results(#[from] remit_results::Error),
     /// A directory that nothing can be said about.
     #[error("`{}` is no run directory: it has neither `flywheel.json`, `nodes` nor `metrics.jsonl`", path.display())]
     NoRun {
@@ -33,7 +33,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Store(error) => error.hint(),
-            Error::Dynamics(error) => error.hint(),
+            Error::Results(error) => error.hint(),
             Error::NoRun { .. } => Some(
                 "give the directory that `remit flywheel` or a single run wrote, the `run` of its recipe"
                     .to_owned(),

@@ -6,13 +6,7 @@ use std::fmt::Write as _;
 impl Document {
     /// As a self-contained page.
     pub fn to_html(&self) -> String {
-        let title = escape(&self.title);
-        let mut page = format!(
-            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>\n"
-        );
-        page += include_str!("page.css");
-        let _ = write!(page, "</style>\n</head>\n<body>\n<h1>{title}</h1>\n<nav>");
+        let mut page = head(&self.title, include_str!("page.css")) + "<nav>";
         for section in &self.sections {
             let _ = write!(page, "<a href=\"#{}\">{}</a> ", section.id, escape(&section.title));
         }
@@ -92,6 +86,16 @@ fn write_table(page: &mut String, table: &Table) {
 fn interval_of(cell: &str) -> Option<(&str, &str)> {
     let at = cell.find(" [").filter(|_| cell.ends_with([']', ')']))?;
     Some((&cell[..at], &cell[at + 1..]))
+}
+
+/// What a self-contained page begins with, its heading included.
+pub fn head(title: &str, css: &str) -> String {
+    let title = escape(title);
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
+         <style>\n{css}</style>\n</head>\n<body>\n<h1>{title}</h1>"
+    )
 }
 
 /// Text as HTML, inside elements and quoted attributes.

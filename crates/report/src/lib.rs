@@ -15,24 +15,25 @@ mod sections;
 
 pub use document::Document;
 pub use error::Error;
-pub use html::escape;
+pub use html::{escape, head};
 pub use input::{Now, Run};
 pub use sections::{Excerpt, Excerpts, Options, report};
 
+use remit_results::files::{REPORT_HTML, REPORT_MARKDOWN};
 use remit_store::atomic;
 use std::path::{Path, PathBuf};
 
-/// The page's name in the run directory.
-pub const HTML: &str = "report.html";
-/// The name of the Markdown beside it.
-pub const MARKDOWN: &str = "report.md";
+/// The paths of both forms in a run directory, the page first.
+pub fn paths(directory: &Path) -> [PathBuf; 2] {
+    [REPORT_HTML, REPORT_MARKDOWN].map(|name| directory.join(name))
+}
 
 /// Writes both forms into a run directory; their paths, the page first.
 ///
 /// # Errors
 /// A file that cannot be written.
 pub fn write(document: &Document, directory: &Path) -> Result<[PathBuf; 2], Error> {
-    let paths = [HTML, MARKDOWN].map(|name| directory.join(name));
+    let paths = paths(directory);
     atomic::write(&paths[0], document.to_html().as_bytes())?;
     atomic::write(&paths[1], document.to_markdown().as_bytes())?;
     Ok(paths)

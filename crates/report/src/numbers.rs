@@ -1,6 +1,7 @@
 //! Figures as they are written, one way everywhere.
 
-use crate::input::Interval;
+use remit_results::flywheel::HELD_OUT;
+use remit_results::statistics::Interval;
 
 /// What a figure is measured in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +15,7 @@ pub(crate) enum Unit {
 impl Unit {
     /// Of a task's metric.
     pub fn of(task: &str, metric: &str) -> Unit {
-        let is_share =
-            task != "held-out" && (metric.starts_with("exact_match") || metric.starts_with("pass@"));
+        let is_share = task != HELD_OUT && (metric.starts_with("exact_match") || metric.starts_with("pass@"));
         if is_share { Unit::Share } else { Unit::Loss }
     }
 

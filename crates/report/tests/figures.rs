@@ -4,8 +4,10 @@
 //! seed 2 has not come past its mid-training. Student's 97.5th percentile is 12.7062 at one degree of freedom (two
 //! seeds) and 4.3027 at two (three seeds), and the error of a mean is `sd / sqrt(seeds)`.
 
-use remit_eval::dynamics::{DYNAMICS, Dynamics, FORMAT_VERSION, Means, Point, Score};
+use remit_objective::Means;
 use remit_report::{Options, Run, report};
+use remit_results::dynamics::{Dynamics, FORMAT_VERSION, Point, Score};
+use remit_results::files::DYNAMICS;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -433,7 +433,7 @@ impl Monitor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::WeightRecord;
+    use crate::metrics::WeightFigures;
 
     fn step(figures: &[(&str, f64)]) -> StepRecord {
         StepRecord {
@@ -450,7 +450,7 @@ mod tests {
     }
 
     fn weighted(clipped_low: f64, clipped_high: f64) -> StepRecord {
-        let weights = WeightRecord {
+        let weights = WeightFigures {
             mean_weight: 1.0,
             std_weight: 0.1,
             clipped_low,

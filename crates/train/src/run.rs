@@ -6,13 +6,14 @@
 use crate::Error;
 use crate::health::{Health, Monitor};
 use crate::held_out::HeldOutPlan;
-use crate::metrics::{EvalRecord, HealthRecord, MetricsLog, Record, StepRecord, StepTiming, WeightRecord};
+use crate::metrics::{EvalRecord, HealthRecord, MetricsLog, Record, StepRecord, StepTiming, WeightFigures};
 use crate::resume::{self, Companions, Progress};
 use crate::settings::{CHANGEABLE, Checkpoints, Moments};
 use remit_engine::state::has_moments;
 use remit_engine::{Engine, Learning, Origin, Usage};
 use remit_model::Architecture;
 use remit_optim::Schedule;
+use remit_results::files;
 use remit_store::atomic;
 use remit_store::checkpoint::{Keep, RunDirectory, checkpoints_of};
 use serde::{Deserialize, Serialize};
@@ -140,7 +141,7 @@ pub struct Summary {
     /// The last step.
     pub last: Option<StepRecord>,
     /// Weights averaged over all steps, where the objective weighs tokens.
-    pub weights: Option<WeightRecord>,
+    pub weights: Option<WeightFigures>,
 }
 
 /// Runs to the end; the same call again goes on where the last one was stopped, and does nothing when it was not.
@@ -156,7 +157,7 @@ pub fn run<M: Method>(
     check_inputs(frame, directory.path(), latest.is_some())?;
     let keep = keep(&frame.checkpoints);
     let resumed = latest.as_ref().map(|checkpoint| checkpoint.step());
-    let mut monitor = Monitor::open(&frame.health, &directory.path().join("metrics.jsonl"), resumed)?;
+    let mut monitor = Monitor::open(&frame.health, &directory.path().join(files::METRICS), resumed)?;
     if let Some(checkpoint) = &latest {
         checkpoint.verify().map_err(Error::from)?;
         // A kill between a checkpoint and the removal of older ones leaves one too many.
@@ -311,7 +312,7 @@ fn due(step: u64, every: u64) -> bool {
 /// not count: a run may be moved. Nor do the rules of its health, which change no step: a run that they have stopped may
 /// go on without them.
 fn check_settings(frame: &Frame, run: &Path, has_checkpoint: bool) -> Result<(), Error> {
-    let path = run.join("settings.toml");
+    let path = run.join(files::SETTINGS);
     let mut current = frame.settings.clone();
     let text = match std::fs::read_to_string(&path) {
         Ok(text) if has_checkpoint => text,
@@ -337,7 +338,7 @@ fn check_settings(frame: &Frame, run: &Path, has_checkpoint: bool) -> Result<(),
 
 /// The same for what lies behind the paths in the settings.
 fn check_inputs(frame: &Frame, run: &Path, has_checkpoint: bool) -> Result<(), Error> {
-    let path = run.join("inputs.json");
+    let path = run.join(files::INPUTS);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) if has_checkpoint => text,
         _ => {
@@ -384,7 +385,7 @@ pub fn read_summary(run: &Path) -> Result<Summary, Error> {
 }
 
 fn summary(run: &Path, steps: u64, checkpoint: &Path) -> Result<Summary, Error> {
-    let path = run.join("metrics.jsonl");
+    let path = run.join(files::METRICS);
     let text =
         std::fs::read_to_string(&path).map_err(|error| remit_store::Error::io("read", &path, error))?;
     let (mut held_out, mut last, mut weights) = (BTreeMap::new(), None, Vec::new());
@@ -393,27 +394,19 @@ fn summary(run: &Path, steps: u64, checkpoint: &Path) -> Result<Summary, Error> 
             .map_err(|error| Error::State { path: path.clone(), problem: error.to_string() })?;
         match record {
             Record::Step(step) => {
-                weights.extend(step.weights.clone());
+                weights.extend(step.weights);
                 last = Some(step);
             }
             Record::Eval(eval) => held_out = eval.held_out,
             Record::Health(_) => {}
         }
     }
-    Ok(Summary { steps, checkpoint: checkpoint.to_owned(), held_out, last, weights: mean(&weights) })
-}
-
-fn mean(records: &[WeightRecord]) -> Option<WeightRecord> {
-    let count = records.len() as f64;
-    let over = |value: fn(&WeightRecord) -> f64| records.iter().map(value).sum::<f64>() / count;
-    (!records.is_empty()).then(|| WeightRecord {
-        mean_weight: over(|r| r.mean_weight),
-        std_weight: over(|r| r.std_weight),
-        clipped_low: over(|r| r.clipped_low),
-        clipped_high: over(|r| r.clipped_high),
-        weighted_up: over(|r| r.weighted_up),
-        effective_sample_share: over(|r| r.effective_sample_share),
-        mean_delta: records.iter().map(|r| r.mean_delta).sum::<Option<f64>>().map(|sum| sum / count),
+    Ok(Summary {
+        steps,
+        checkpoint: checkpoint.to_owned(),
+        held_out,
+        last,
+        weights: WeightFigures::mean(&weights),
     })
 }
 

@@ -6,7 +6,7 @@ use crate::settings::Settings;
 use remit_batch::Rule;
 use remit_batch::{Batch, Window};
 use remit_engine::{Engine, LEARNER, Predictions};
-use remit_objective::{Denominator, Distillation, Objective, Signals, Statistics, Summary, z_loss};
+use remit_objective::{Denominator, Distillation, Objective, Signals, Statistics, StepSummary, z_loss};
 
 /// What is minimised over windows of text, and the reference's side of it.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct TextStep {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// Losses and weights.
-    pub summary: Summary,
+    pub summary: StepSummary,
     /// z-loss, already multiplied by its factor.
     pub z_loss: f64,
     /// Global norm of the gradient before clipping.
@@ -58,7 +58,7 @@ impl TextStep {
         &self,
         engine: &mut dyn Engine,
         windows: &[Window],
-    ) -> Result<(Summary, f64), Refusal> {
+    ) -> Result<(StepSummary, f64), Refusal> {
         let batches: Vec<Batch> = windows
             .chunks(self.micro_batch)
             .map(|windows| Batch::stack(windows, self.mask_documents))

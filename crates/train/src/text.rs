@@ -1,7 +1,7 @@
 //! The method of pre-training, mid-training and supervised fine-tuning: steps over windows of text.
 
 use crate::Error;
-use crate::metrics::{StepRecord, WeightRecord};
+use crate::metrics::StepRecord;
 use crate::plan::{Material, ReferencePlan};
 use crate::reference::Reference;
 use crate::resume::Progress;
@@ -81,15 +81,6 @@ impl TextMethod {
     fn record(&self, progress: &Progress, learning_rate: f64, outcome: &Outcome) -> StepRecord {
         let summary = &outcome.summary;
         let weighs = !matches!(self.settings.objective, Objective::Ntp | Objective::Distillation(_));
-        let weights = weighs.then_some(WeightRecord {
-            mean_weight: summary.mean_weight,
-            std_weight: summary.std_weight,
-            clipped_low: summary.clipped_low,
-            clipped_high: summary.clipped_high,
-            weighted_up: summary.weighted_up,
-            effective_sample_share: summary.effective_sample_share,
-            mean_delta: summary.mean_delta,
-        });
         StepRecord {
             step: progress.step,
             tokens: progress.tokens,
@@ -98,7 +89,7 @@ impl TextMethod {
             learning_rate,
             grad_norm: outcome.gradient_norm,
             z_loss: (self.settings.z_loss > 0.0).then_some(outcome.z_loss),
-            weights,
+            weights: weighs.then_some(summary.weights),
             figures: BTreeMap::new(),
         }
     }

@@ -3,7 +3,7 @@
 use crate::Error;
 use remit_batch::{Batch, Window};
 use remit_engine::{Engine, ModelId, Predictions};
-use remit_objective::{Objective, Signals, Statistics, Summary};
+use remit_objective::{Objective, Signals, Statistics, StepSummary};
 
 /// One sequence, every stream one shorter than `ids`.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +30,7 @@ pub fn weigh(
     reference: ModelId,
     objective: &Objective,
     sequences: &[Vec<u32>],
-) -> Result<(Vec<Weighed>, Summary), Error> {
+) -> Result<(Vec<Weighed>, StepSummary), Error> {
     if let Some((index, ids)) = sequences.iter().enumerate().find(|(_, ids)| ids.len() < 2) {
         return Err(Error::TooShort { index, length: ids.len() });
     }
@@ -68,7 +68,7 @@ pub fn weigh_windows(
     objective: &Objective,
     windows: &[Window],
     mask_documents: bool,
-) -> Result<(Vec<Weighed>, Summary), Error> {
+) -> Result<(Vec<Weighed>, StepSummary), Error> {
     let vocab_size = |model| engine.architecture(model).vocab_size;
     let (learner_vocab, reference_vocab) = (vocab_size(learner), vocab_size(reference));
     if learner_vocab != reference_vocab {

@@ -114,9 +114,9 @@ fn weights_and_losses() {
         let json = json(family);
         close("ntp_loss", summary.ntp_loss, &json["ntp_loss"], 1e-5);
         close("remit_loss", summary.weighted_loss, &json["remit_loss"], 1e-5);
-        close("mean_weight", summary.mean_weight, &json["mean_weight"], 1e-5);
-        close("clipped_low", summary.clipped_low, &json["clipped_low"], 1e-6);
-        close("clipped_high", summary.clipped_high, &json["clipped_high"], 1e-6);
+        close("mean_weight", summary.weights.mean_weight, &json["mean_weight"], 1e-5);
+        close("clipped_low", summary.weights.clipped_low, &json["clipped_low"], 1e-6);
+        close("clipped_high", summary.weights.clipped_high, &json["clipped_high"], 1e-6);
     }
 }
 
@@ -174,7 +174,7 @@ fn five_adamw_steps() {
                 close("loss", outcome.summary.weighted_loss, &want["loss"], 1e-4);
                 close("ntp_loss", outcome.summary.ntp_loss, &want["ntp_loss"], 1e-4);
                 close("grad_norm", outcome.gradient_norm, &want["grad_norm"], 1e-3);
-                close("mean_weight", outcome.summary.mean_weight, &want["mean_weight"], 1e-4);
+                close("mean_weight", outcome.summary.weights.mean_weight, &want["mean_weight"], 1e-4);
             }
         }
     }

@@ -4,7 +4,7 @@ use remit_engine::{Cpu, Engine, Usage};
 use remit_optim::Schedule;
 use remit_train::health::{Action, Forgetting, Rule, WeightsSaturated};
 use remit_train::held_out::HeldOutPlan;
-use remit_train::metrics::{EvalRecord, HealthRecord, StepRecord, StepTiming, WeightRecord};
+use remit_train::metrics::{EvalRecord, HealthRecord, StepRecord, StepTiming, WeightFigures};
 use remit_train::settings::{Checkpoints, Moments, Settings};
 use remit_train::{
     Companions, Error, Frame, Health, Method, Observer, Progress, Start, Summary, Taken, read_summary, run,
@@ -32,7 +32,7 @@ impl Method for Clipping {
             return Err(Error::StepNotFinite { step, what: "loss".into() });
         }
         progress.tokens += 3;
-        let weights = WeightRecord {
+        let weights = WeightFigures {
             mean_weight: 1.0,
             std_weight: 0.1,
             clipped_low: step as f64 / 30.0,

@@ -4,8 +4,10 @@ use crate::args::Shared;
 use crate::render::error::Failure;
 use crate::render::table::Table;
 use clap::Args;
-use remit_eval::compare::{Arm, Basis, Comparison, Difference, FEW_SEEDS, Plan, Row, Settings, Verdict};
-use remit_eval::metrics::Interval;
+use remit_eval::compare::{
+    Arm, Basis, ComparePlan, CompareSettings, Comparison, Difference, FEW_SEEDS, Row, Verdict,
+};
+use remit_results::statistics::{CONFIDENCE, Interval};
 use std::path::PathBuf;
 
 /// Below so many problems the bootstrap is noticeably too narrow.
@@ -24,7 +26,7 @@ pub struct Arguments {
     #[arg(long = "metric", value_name = "NAMES", value_delimiter = ',')]
     pub metrics: Vec<String>,
     /// What the intervals are meant to hold the true difference with
-    #[arg(long, value_name = "SHARE", default_value_t = 0.95)]
+    #[arg(long, value_name = "SHARE", default_value_t = CONFIDENCE)]
     pub confidence: f64,
 }
 
@@ -42,8 +44,8 @@ fn arm(text: &str) -> Result<Arm, String> {
 /// Runs the verb.
 pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     let Arguments { arms, baseline, metrics, confidence } = arguments;
-    let settings = Settings { baseline, metrics, confidence, ..Settings::default() };
-    let plan = Plan::new(&arms, &settings)?;
+    let settings = CompareSettings { baseline, metrics, confidence, ..CompareSettings::default() };
+    let plan = ComparePlan::new(&arms, &settings)?;
     if shared.dry_run {
         let subjects: Vec<_> = plan.subjects().collect();
         let value = serde_json::json!({ "arms": arms, "settings": settings, "figures": subjects });
@@ -54,7 +56,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
 }
 
 /// The arms and what would be compared.
-fn first_look(arms: &[Arm], plan: &Plan) -> String {
+fn first_look(arms: &[Arm], plan: &ComparePlan) -> String {
     let mut evaluations = Table::new(&["arm", "seed", "evaluation"]);
     for arm in arms {
         for (place, path) in arm.evaluations.iter().enumerate() {

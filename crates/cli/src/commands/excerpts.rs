@@ -2,11 +2,13 @@
 
 use super::weights::{open_tokenizer, token_text};
 use crate::render::error::Failure;
+use crate::render::weights::lightest_first;
 use remit_batch::Window;
 use remit_corpus::{TokenStore, Tokenizer, Windows};
 use remit_engine::{Engine, Usage};
 use remit_objective::Objective;
 use remit_report::{Excerpt, Excerpts, Run};
+use remit_results::files::NODES;
 use remit_train::{Weighed, locate_checkpoint, weigh_windows};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,9 +119,10 @@ fn of_arm(
     engine.clear();
     let mut found = found(&windows, &chosen, &weighed);
     // Of equal weights and gaps the first stays in front: sorting is stable.
-    found.sort_by(|a, b| b.weight.total_cmp(&a.weight).then(b.delta.total_cmp(&a.delta)));
+    let order = |a: &Found, b: &Found| lightest_first([a.weight, a.delta], [b.weight, b.delta]);
+    found.sort_by(|a, b| order(b, a));
     excerpts.most = shown(found.iter(), &chosen, &tokenizer);
-    found.sort_by(|a, b| a.weight.total_cmp(&b.weight).then(a.delta.total_cmp(&b.delta)));
+    found.sort_by(order);
     excerpts.least = shown(found.iter(), &chosen, &tokenizer);
     Ok(excerpts)
 }
@@ -131,7 +134,7 @@ impl Midtraining {
         match path.strip_prefix(nodes) {
             Ok(inside) if self.run.parent().is_some() => {
                 let name = inside.components().collect::<PathBuf>().display().to_string();
-                (directory.join("nodes").join(inside), name)
+                (directory.join(NODES).join(inside), name)
             }
             _ => (path.to_owned(), path.display().to_string()),
         }

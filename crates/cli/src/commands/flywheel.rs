@@ -14,11 +14,10 @@ use remit_corpus::{Prepare, TrainTokenizer, train_tokenizer};
 use remit_engine::Engine;
 use remit_eval::Evaluation;
 use remit_eval::dynamics::Dynamics;
-use remit_flywheel::report::{Comparison, NodeReport};
-use remit_flywheel::settings::Point;
-use remit_flywheel::{
-    Cost, Graph, Node, Owner, Recipe, Report, Runner, Stage, State, Tables, Training, Work, prune,
-};
+use remit_flywheel::{Graph, Node, Recipe, Runner, Tables, Training, Work, prune, report};
+use remit_report::Now;
+use remit_results::flywheel::{Comparison, Flywheel, NodeState, Owner, Point, State};
+use remit_results::{Cost, files};
 use remit_store::atomic;
 use remit_store::scores::Shard;
 use remit_train::{Planned, ScorePlan, Summary, Text};
@@ -57,7 +56,7 @@ pub(super) fn turn(file: settings::Recipe, arguments: Arguments, shared: &Shared
         return shared.print(text, &serde_json::json!({ "removed": names }));
     }
     if status || shared.dry_run {
-        let report = Report::read(&graph)?;
+        let report = report::read(&graph)?;
         return match (shared.json, status) {
             (true, _) => print_json(&report),
             (false, true) => print(&(show_nodes(&report) + &show_stale(&report) + &show_results(&report))),
@@ -82,9 +81,11 @@ pub(super) fn turn(file: settings::Recipe, arguments: Arguments, shared: &Shared
             });
         }
     };
-    atomic::write(&graph.run.join("recipe.toml"), toml.as_bytes())?;
-    let page = super::report::write(&graph.run, None, false, &mut *show.engine)?[0].display().to_string();
-    let text = || show_results(&report) + &format!("{}\n{page}\n", graph.run.join("flywheel.json").display());
+    atomic::write(&graph.run.join(files::RECIPE), toml.as_bytes())?;
+    let now = Now { flywheel: report.clone(), recipe: toml };
+    let page =
+        super::report::write(&graph.run, Some(&now), false, &mut *show.engine)?[0].display().to_string();
+    let text = || show_results(&report) + &format!("{}\n{page}\n", graph.run.join(files::FLYWHEEL).display());
     shared.print(text, &report)
 }
 
@@ -231,7 +232,7 @@ impl Runner for Show {
 }
 
 /// A row a node.
-fn show_nodes(report: &Report) -> String {
+fn show_nodes(report: &Flywheel) -> String {
     let mut table = Table::new(&["node", "of", "state", "time", "from"]);
     for node in &report.nodes {
         let time = node.cost.map_or("-".into(), |cost| units::duration(cost.seconds));
@@ -258,7 +259,7 @@ fn show_nodes(report: &Report) -> String {
 }
 
 /// `remit i1 s1-3`, or what is in it.
-fn owners(node: &NodeReport) -> String {
+fn owners(node: &NodeState) -> String {
     let mut turns: BTreeMap<(&str, u32), Vec<String>> = BTreeMap::new();
     for Owner { arm, iteration, seed } in &node.owners {
         turns.entry((arm, *iteration)).or_default().push(seed.to_string());
@@ -275,7 +276,7 @@ fn owners(node: &NodeReport) -> String {
     }
 }
 
-fn show_stale(report: &Report) -> String {
+fn show_stale(report: &Flywheel) -> String {
     if report.stale.is_empty() {
         return String::new();
     }
@@ -284,7 +285,7 @@ fn show_stale(report: &Report) -> String {
 }
 
 /// The arms side by side, and what they took.
-fn show_results(report: &Report) -> String {
+fn show_results(report: &Flywheel) -> String {
     let mut text = String::new();
     if !report.comparison.is_empty() {
         text += &format!(
@@ -302,7 +303,7 @@ fn show_results(report: &Report) -> String {
 }
 
 /// The figures worth a column: accuracy and likelihood of tasks, losses of held-out text.
-fn columns(report: &Report) -> Vec<(String, String)> {
+fn columns(report: &Flywheel) -> Vec<(String, String)> {
     let mut columns: Vec<(String, String)> = Vec::new();
     for Comparison { task, metric, .. } in &report.comparison {
         let key = (task.clone(), metric.clone());
@@ -316,7 +317,7 @@ fn columns(report: &Report) -> Vec<(String, String)> {
     columns
 }
 
-fn arms(report: &Report) -> String {
+fn arms(report: &Flywheel) -> String {
     let columns = columns(report);
     let title = |(task, metric): &(String, String)| {
         let metric = metric.strip_suffix(",none").unwrap_or(metric).replace("exact_match", "accuracy");
@@ -363,7 +364,7 @@ fn arms(report: &Report) -> String {
     table.to_plain()
 }
 
-fn costs(report: &Report) -> String {
+fn costs(report: &Flywheel) -> String {
     let mut table = Table::new(&[
         "arm",
         "iteration",
@@ -409,22 +410,22 @@ fn costs(report: &Report) -> String {
 }
 
 /// How much is left: nodes, steps, time.
-fn estimate(graph: &Graph, report: &Report) -> String {
-    let mut measured: BTreeMap<Stage, Vec<f64>> = BTreeMap::new();
+fn estimate(graph: &Graph, report: &Flywheel) -> String {
+    let mut measured: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for node in &report.nodes {
         if let Some(cost) = node.cost {
-            measured.entry(node.stage).or_default().push(cost.seconds);
+            measured.entry(&node.stage).or_default().push(cost.seconds);
         }
     }
     let (mut steps, mut seconds, mut unknown) = (0, 0.0, BTreeSet::new());
     let flops = speed_of(graph);
     for (node, now) in graph.nodes.iter().zip(&report.nodes).filter(|(_, now)| now.state != State::Done) {
         steps += steps_of(node).unwrap_or(0);
-        match (measured.get(&node.stage), predicted(node, flops.as_ref())) {
+        match (measured.get(node.stage.name()), predicted(node, flops.as_ref())) {
             (Some(times), _) => seconds += times.iter().sum::<f64>() / times.len() as f64,
             (None, Some(time)) => seconds += time,
             (None, None) => {
-                unknown.insert(now.stage.name());
+                unknown.insert(now.stage.as_str());
             }
         }
     }

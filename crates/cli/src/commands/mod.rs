@@ -38,6 +38,7 @@ crate::hints!(
     remit_model::Error,
     remit_objective::Error,
     remit_report::Error,
+    remit_results::Error,
     remit_rl::Error,
     remit_store::Error,
     remit_train::Error,

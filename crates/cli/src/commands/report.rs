@@ -5,8 +5,8 @@ use crate::args::Shared;
 use crate::render::error::Failure;
 use clap::Args;
 use remit_engine::Engine;
-use remit_flywheel::{Graph, Report};
-use remit_report::{Now, Options, Run};
+use remit_flywheel::{Graph, report};
+use remit_report::{Now, Options, Run, paths};
 use std::path::{Path, PathBuf};
 
 /// Flags of the verb.
@@ -27,15 +27,13 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     let now = match &shared.config {
         Some(_) => {
             let (recipe, toml) = flywheel::read(flywheel::open(shared)?, Some(&run), shared)?;
-            let report = Report::read(&Graph::new(&recipe)?)?;
-            let flywheel = serde_json::to_string(&report).map_err(Failure::new)?;
-            Some(Now { flywheel, recipe: toml })
+            Some(Now { flywheel: report::read(&Graph::new(&recipe)?)?, recipe: toml })
         }
         None => None,
     };
     if shared.dry_run {
         Run::read(&run, now.as_ref())?;
-        let [html, markdown] = [remit_report::HTML, remit_report::MARKDOWN].map(|name| run.join(name));
+        let [html, markdown] = paths(&run);
         return shared.print(
             || format!("would write {} and {}\n", html.display(), markdown.display()),
             &serde_json::json!({ "html": html, "markdown": markdown }),

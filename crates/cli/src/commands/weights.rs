@@ -4,13 +4,13 @@ use super::read_ids;
 use crate::args::{Flags, Shared};
 use crate::render::error::Failure;
 use crate::render::style::Colours;
-use crate::render::weights::{About, SequenceView, Summary, WeightsView};
+use crate::render::weights::{About, Overall, SequenceView, WeightsView};
 use crate::render::{print, units};
 use clap::Args;
 use remit_corpus::Tokenizer;
 use remit_engine::Usage;
 use remit_model::Architecture;
-use remit_objective::{Objective, Weighting};
+use remit_objective::{Objective, WeightFigures, Weighting};
 use remit_store::atomic;
 use remit_train::{locate_checkpoint, weigh};
 use std::path::{Path, PathBuf};
@@ -81,15 +81,13 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     });
     let view = WeightsView {
         sequences: sequences.collect(),
-        summary: Summary {
+        summary: Overall {
             num_tokens: summary.tokens,
-            mean_weight: summary.mean_weight,
-            std_weight: summary.std_weight,
-            clipped_low: summary.clipped_low,
-            clipped_high: summary.clipped_high,
-            weighted_up: summary.weighted_up,
-            effective_sample_share: summary.effective_sample_share,
-            mean_delta: summary.mean_delta.unwrap_or(0.0),
+            // Without a prediction there is no gap, and what is shown is 0.
+            weights: WeightFigures {
+                mean_delta: Some(summary.weights.mean_delta.unwrap_or(0.0)),
+                ..summary.weights
+            },
             ntp_loss: summary.ntp_loss,
             remit_loss: summary.weighted_loss,
         },

@@ -1,4 +1,4 @@
-//! Small tables: aligned text for a terminal, Markdown for a file.
+//! Small tables: aligned text for a terminal.
 
 use unicode_width::UnicodeWidthStr;
 
@@ -31,26 +31,6 @@ impl Table {
         let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
         let lines = [&self.headings, &rule].into_iter().chain(&self.rows);
         lines.map(|cells| self.aligned(cells, &widths, "  ").trim_end().to_string() + "\n").collect()
-    }
-
-    /// A Markdown table; bars in cells are escaped, line breaks become spaces.
-    pub fn to_markdown(&self) -> String {
-        let clean = |text: &String| text.replace('|', "\\|").replace(['\n', '\r'], " ");
-        let table = Table {
-            headings: self.headings.iter().map(clean).collect(),
-            rows: self.rows.iter().map(|cells| cells.iter().map(clean).collect()).collect(),
-        };
-        let widths: Vec<usize> = table.widths().into_iter().map(|width| width.max(3)).collect();
-        let rule: Vec<String> = widths
-            .iter()
-            .enumerate()
-            .map(|(column, width)| match table.is_numeric(column) {
-                true => "-".repeat(width - 1) + ":",
-                false => "-".repeat(*width),
-            })
-            .collect();
-        let lines = [&table.headings, &rule].into_iter().chain(&table.rows);
-        lines.map(|cells| format!("| {} |\n", table.aligned(cells, &widths, " | "))).collect()
     }
 
     fn widths(&self) -> Vec<usize> {
@@ -109,20 +89,6 @@ arm       held-out loss  mean weight
 NTP               1.234            -
 ReMiT              -0.9        1.003
 日本 | x       12.5 MiB
-"
-        );
-    }
-
-    #[test]
-    fn markdown_tables_escape_bars() {
-        assert_eq!(
-            table().to_markdown(),
-            "\
-| arm       | held-out loss | mean weight |
-| --------- | ------------: | ----------: |
-| NTP       |         1.234 |           - |
-| ReMiT     |          -0.9 |       1.003 |
-| 日本 \\| x |      12.5 MiB |             |
 "
         );
     }

@@ -13,16 +13,16 @@
 //! interval over seeds where there are at least [`FEW_SEEDS`], otherwise by the one over problems: with two seeds the
 //! former has one degree of freedom and says next to nothing.
 //!
-//! [`Plan::new`] reads the evaluations and sees that they can be compared; [`Plan::compare`] does it.
+//! [`ComparePlan::new`] reads the evaluations and sees that they can be compared; [`ComparePlan::compare`] does it.
 
 mod error;
 mod read;
 
 use std::path::PathBuf;
 
+use remit_results::statistics::{Bootstrap, CONFIDENCE, Interval, bootstrap_strata, paired, ratio};
 use serde::Serialize;
 
-use crate::metrics::{Bootstrap, Interval, bootstrap_strata, paired, ratio};
 use crate::plan;
 use read::{Evaluation, Parts};
 
@@ -45,7 +45,7 @@ pub struct Arm {
 
 /// How arms are compared.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Settings {
+pub struct CompareSettings {
     /// The arm that the others are compared with; the first when left out.
     pub baseline: Option<String>,
     /// `exact_match`, `nll`, `pass@4`; [`METRICS`] when empty.
@@ -56,16 +56,21 @@ pub struct Settings {
     pub bootstrap: Bootstrap,
 }
 
-impl Default for Settings {
+impl Default for CompareSettings {
     fn default() -> Self {
-        Settings { baseline: None, metrics: Vec::new(), confidence: 0.95, bootstrap: Bootstrap::default() }
+        CompareSettings {
+            baseline: None,
+            metrics: Vec::new(),
+            confidence: CONFIDENCE,
+            bootstrap: Bootstrap::default(),
+        }
     }
 }
 
 /// Evaluations that can be compared.
 #[derive(Debug)]
-pub struct Plan {
-    settings: Settings,
+pub struct ComparePlan {
+    settings: CompareSettings,
     arms: Vec<Arm>,
     /// The place of the baseline among them.
     baseline: usize,
@@ -199,12 +204,12 @@ impl Basis {
     }
 }
 
-impl Plan {
+impl ComparePlan {
     /// Reads the evaluations of `arms`.
     ///
     /// # Errors
     /// Arms that cannot be paired, and evaluations of different questions, with other settings or without their logs.
-    pub fn new(arms: &[Arm], settings: &Settings) -> Result<Plan, Error> {
+    pub fn new(arms: &[Arm], settings: &CompareSettings) -> Result<ComparePlan, Error> {
         let baseline = check(arms, settings)?;
         let mut read: Vec<Vec<Evaluation>> = Vec::new();
         for arm in arms {
@@ -230,7 +235,7 @@ impl Plan {
         }
         let figures =
             subjects.into_iter().map(|subject| measure(subject, &read)).collect::<Result<_, _>>()?;
-        Ok(Plan { settings: settings.clone(), arms: arms.to_vec(), baseline, figures })
+        Ok(ComparePlan { settings: settings.clone(), arms: arms.to_vec(), baseline, figures })
     }
 
     /// The figures that will be compared.
@@ -263,12 +268,11 @@ impl Plan {
 }
 
 /// `b - a`; both by seed and stratum.
-fn difference(a: &[Vec<Vec<(f64, f64)>>], b: &[Vec<Vec<(f64, f64)>>], settings: &Settings) -> Difference {
-    let figures = |arm: &[Vec<Vec<(f64, f64)>>]| arm.iter().map(|strata| mean_of(strata)).collect::<Vec<_>>();
+fn difference(a: &[Strata], b: &[Strata], settings: &CompareSettings) -> Difference {
+    let figures = |arm: &[Strata]| arm.iter().map(|strata| mean_of(strata)).collect::<Vec<_>>();
     let (of_a, of_b) = (figures(a), figures(b));
-    let over_seeds = paired(&of_a, &of_b, settings.confidence, &settings.bootstrap);
-    let strata: Vec<Vec<(f64, f64)>> =
-        (0..a[0].len()).map(|stratum| mean_differences(a, b, stratum)).collect();
+    let over_seeds = paired(&of_a, &of_b, settings.confidence, None);
+    let strata: Strata = (0..a[0].len()).map(|stratum| mean_differences(a, b, stratum)).collect();
     // One problem drawn again is itself: an interval without width, which would say that it is certain.
     let drawable = strata.iter().all(|problems| problems.len() > 1);
     let over_problems =
@@ -287,11 +291,7 @@ fn difference(a: &[Vec<Vec<(f64, f64)>>], b: &[Vec<Vec<(f64, f64)>>], settings: 
 }
 
 /// Of each problem of a stratum, the mean over seeds of `b - a`, and its units.
-fn mean_differences(
-    a: &[Vec<Vec<(f64, f64)>>],
-    b: &[Vec<Vec<(f64, f64)>>],
-    stratum: usize,
-) -> Vec<(f64, f64)> {
+fn mean_differences(a: &[Strata], b: &[Strata], stratum: usize) -> Vec<(f64, f64)> {
     let seeds = a.len() as f64;
     let of = |problem: usize| {
         let sum: f64 = a.iter().zip(b).map(|(a, b)| b[stratum][problem].0 - a[stratum][problem].0).sum();
@@ -310,8 +310,8 @@ fn mean(values: &[f64]) -> f64 {
 }
 
 /// Sees that the arms can be paired; returns the place of the baseline.
-fn check(arms: &[Arm], settings: &Settings) -> Result<usize, Error> {
-    let Settings { baseline, confidence, .. } = settings;
+fn check(arms: &[Arm], settings: &CompareSettings) -> Result<usize, Error> {
+    let CompareSettings { baseline, confidence, .. } = settings;
     if !(*confidence > 0.0 && *confidence < 1.0) {
         return Err(Error::Confidence { confidence: *confidence });
     }
@@ -447,7 +447,7 @@ fn measure(subject: Subject, read: &[Vec<Evaluation>]) -> Result<Measured, Error
     for task in &tasks {
         of_first.push(first.parts(task, &subject.metric, &subject.filter)?);
     }
-    let strata = |evaluation: &Evaluation| -> Result<Vec<Vec<(f64, f64)>>, Error> {
+    let strata = |evaluation: &Evaluation| -> Result<Strata, Error> {
         let of_task = |(task, of_first): (&String, &Parts)| {
             let parts = evaluation.parts(task, &subject.metric, &subject.filter)?;
             // The questions are the same, so only the tokens of their solutions can differ.
@@ -473,10 +473,10 @@ fn units((id, part): (&usize, &(f64, f64))) -> (usize, f64) {
 mod tests {
     use super::*;
 
-    const SETTINGS: fn() -> Settings = Settings::default;
+    const SETTINGS: fn() -> CompareSettings = CompareSettings::default;
 
     /// One stratum of shares a seed.
-    fn arm(seeds: &[&[f64]]) -> Vec<Vec<Vec<(f64, f64)>>> {
+    fn arm(seeds: &[&[f64]]) -> Vec<Strata> {
         let parts = |values: &[f64]| values.iter().map(|&value| (value, 1.0)).collect();
         seeds.iter().map(|values| vec![parts(values)]).collect()
     }

@@ -8,12 +8,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Error;
-use crate::metrics::{pass_at_k, ratio};
 use crate::plan::log_name;
-use crate::{RESULTS, Results, read_results};
+use crate::{Results, read_results};
+use remit_results::files::RESULTS;
+use remit_results::statistics::{pass_at_k, ratio};
 
 /// What each problem, by its number, adds to a figure: a sum and the units it is over, as for
-/// [`ratio`](crate::metrics::ratio()).
+/// [`ratio`](remit_results::statistics::ratio()).
 pub(super) type Parts = BTreeMap<usize, (f64, f64)>;
 
 /// An evaluation.

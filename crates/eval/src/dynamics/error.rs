@@ -21,6 +21,9 @@ pub enum Error {
     /// Of the engine.
     #[error(transparent)]
     Engine(#[from] remit_engine::Error),
+    /// Of files of results, and of a run.
+    #[error(transparent)]
+    Results(#[from] remit_results::Error),
     /// A setting that makes no sense.
     #[error("`dynamics.{key}` {problem}")]
     Setting {
@@ -48,14 +51,6 @@ pub enum Error {
         run: PathBuf,
         /// Where it began.
         from: PathBuf,
-    },
-    /// A file of a run that cannot be understood.
-    #[error("cannot read `{}`: {problem}", path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
     },
     /// No file to write is given, and none follows from the run.
     #[error("no file for the results is given")]
@@ -134,16 +129,6 @@ pub enum Error {
         /// The store's name.
         store: String,
     },
-    /// Another version of the results file.
-    #[error("`{}` has format version {found}, this program writes {known}", path.display())]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        found: u64,
-        /// Ours.
-        known: u32,
-    },
 }
 
 impl Error {
@@ -155,6 +140,7 @@ impl Error {
             Error::Corpus(error) => return error.hint(),
             Error::Model(error) => return error.hint(),
             Error::Engine(error) => return error.hint(),
+            Error::Results(error) => return error.hint(),
             Error::Setting { key: "eval.model" | "eval.out" | "eval.overwrite", .. } => {
                 "leave it out: the models are `runs`, and all results go to one file".to_owned()
             }
@@ -183,9 +169,6 @@ impl Error {
                 format!("lower `windows` to {found}, or set it to 0 for all that each store has")
             }
             Error::NotFinite { .. } => "the run has diverged, or the checkpoint is damaged".to_owned(),
-            Error::Malformed { .. } | Error::Version { .. } => {
-                "choose another output with `--out`, or remove the file".to_owned()
-            }
         };
         Some(text)
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use remit_batch::{Batch, Window};
 use remit_corpus::Windows;
 use remit_engine::{Engine, Error as EngineError, ModelId, Usage};
+use remit_store::atomic;
 
 use super::{Distance, Dynamics, Error, FORMAT_VERSION, Means, Plan, Planned, Point, Score, read_dynamics};
 
@@ -57,7 +58,7 @@ pub fn measure(plan: &Plan, engine: &mut dyn Engine, observer: &mut dyn Observer
             }
         };
         points[index] = Some(point);
-        gather(plan, &points).write(&plan.out)?;
+        atomic::write_json(&plan.out, &gather(plan, &points))?;
         observer.measured(points[index].as_ref().expect("it was made just now"));
     }
     if let Some(reference) = reference {
@@ -66,7 +67,7 @@ pub fn measure(plan: &Plan, engine: &mut dyn Engine, observer: &mut dyn Observer
     let dynamics = gather(plan, &points);
     // Also where every point was there: the runs may have other names, or fewer points be wanted.
     if read_dynamics(&plan.out)?.as_ref() != Some(&dynamics) {
-        dynamics.write(&plan.out)?;
+        atomic::write_json(&plan.out, &dynamics)?;
     }
     Ok(dynamics)
 }

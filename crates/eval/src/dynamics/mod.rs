@@ -11,12 +11,11 @@ mod error;
 mod measure;
 mod plan;
 mod points;
-mod results;
 mod settings;
 
 pub use error::Error;
 pub use measure::{Observer, compare, measure};
 pub use plan::{Plan, Planned};
 pub use remit_objective::{Distance, Means};
-pub use results::{DYNAMICS, Dynamics, FORMAT_VERSION, Point, Score, read_dynamics};
+pub use remit_results::dynamics::{Dynamics, FORMAT_VERSION, Point, Score, read_dynamics};
 pub use settings::Settings;

@@ -10,7 +10,7 @@ use remit_store::hash::{hash_bytes, hash_checkpoint};
 use serde_json::{Value, json};
 
 use super::points::{Place, places};
-use super::{DYNAMICS, Error, FORMAT_VERSION, Settings};
+use super::{Error, FORMAT_VERSION, Settings};
 use crate::results::task_hashes;
 
 /// Measurements, ready to begin.
@@ -152,7 +152,7 @@ fn asked(plan: &crate::Plan) -> Value {
 fn out(settings: &Settings) -> Result<PathBuf, Error> {
     match (&settings.out, &settings.runs[..]) {
         (Some(out), _) => Ok(out.clone()),
-        (None, [run]) if !run.join("config.json").is_file() => Ok(run.join(DYNAMICS)),
+        (None, [run]) if !run.join("config.json").is_file() => Ok(run.join(remit_results::files::DYNAMICS)),
         _ => Err(Error::NoOut),
     }
 }

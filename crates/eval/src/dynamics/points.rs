@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use remit_results::files;
 use remit_store::checkpoint::{checkpoints_of, locate};
 use serde::Deserialize;
 
@@ -64,7 +65,7 @@ fn place(run: &Path, checkpoint: &Path, step: Option<u64>) -> Result<Place, Erro
 
 /// The checkpoint that a run began from, as its settings name it.
 fn began_from(run: &Path) -> Result<Option<PathBuf>, Error> {
-    let begun: Option<Begun> = read(&run.join("settings.toml"), |text| toml::from_str(text))?;
+    let begun: Option<Begun> = read(&run.join(files::SETTINGS), |text| toml::from_str(text))?;
     Ok(begun.and_then(|begun| begun.from))
 }
 
@@ -73,10 +74,10 @@ fn read<T, E: std::fmt::Display>(
     path: &Path,
     parse: impl Fn(&str) -> Result<T, E>,
 ) -> Result<Option<T>, Error> {
-    let malformed = |problem: String| Error::Malformed { path: path.to_owned(), problem };
+    let malformed = |problem: String| remit_results::Error::Malformed { path: path.to_owned(), problem };
     let text = match std::fs::read_to_string(path) {
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         text => text.map_err(|cause| malformed(cause.to_string()))?,
     };
-    parse(&text).map(Some).map_err(|problem| malformed(problem.to_string()))
+    parse(&text).map(Some).map_err(|problem| malformed(problem.to_string()).into())
 }

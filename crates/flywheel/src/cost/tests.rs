@@ -116,7 +116,7 @@ fn costs_add_up() {
 fn a_backward_pass_is_two_forward_passes() {
     let (learner, reference) = (architecture(1), architecture(2));
     let of = |forward, backward, reference| Cost { forward, backward, reference, ..Cost::default() };
-    let flops = |cost: Cost, other| cost.with_flops(&learner, other, LENGTH).flops;
+    let flops = |cost: Cost, other| with_flops(cost, &learner, other, LENGTH).flops;
     assert_eq!(flops(of(1, 0, 0), Some(&reference)), 5616.0);
     assert_eq!(flops(of(0, 1, 0), Some(&reference)), 11232.0);
     assert_eq!(flops(of(0, 0, 1), Some(&reference)), 7120.0);

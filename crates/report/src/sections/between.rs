@@ -1,26 +1,26 @@
 //! Arms compared with one another, not with the baseline alone.
 
-use super::{Turn, View};
+use super::{Iteration, View};
 use crate::document::{Block, Section, Table};
 use crate::numbers::Unit;
 use std::collections::BTreeMap;
 
-/// With two turns, what there is to say is said as the difference to the baseline.
-const FEWEST_TURNS: usize = 3;
+/// With two iterations, what there is to say is said as the difference to the baseline.
+const FEWEST_ITERATIONS: usize = 3;
 
 pub(super) fn section(view: &View<'_>) -> Option<Section> {
     let mut blocks = Vec::new();
-    for point in &view.points {
+    for &point in &view.points {
         for (task, metric, name) in view.headlines() {
-            let turns: Vec<(&Turn, BTreeMap<u64, f64>)> = view
-                .turns
+            let iterations: Vec<(&Iteration, BTreeMap<u64, f64>)> = view
+                .iterations
                 .iter()
-                .map(|turn| (turn, view.by_seed(turn, point, (&task, &metric))))
+                .map(|iteration| (iteration, view.by_seed(iteration, point, (&task, &metric))))
                 .filter(|(_, values)| !values.is_empty())
                 .collect();
-            if turns.len() >= FEWEST_TURNS {
+            if iterations.len() >= FEWEST_ITERATIONS {
                 blocks.push(Block::Heading(format!("{name} after {point}")));
-                blocks.push(Block::Table(table(view, &turns, Unit::of(&task, &metric))));
+                blocks.push(Block::Table(table(view, &iterations, Unit::of(&task, &metric))));
             }
         }
     }
@@ -33,11 +33,11 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
     Some(Section { id: "between", title: "Between arms".to_owned(), blocks })
 }
 
-fn table(view: &View<'_>, turns: &[(&Turn, BTreeMap<u64, f64>)], unit: Unit) -> Table {
-    let names = turns.iter().map(|(turn, _)| view.name(turn));
+fn table(view: &View<'_>, iterations: &[(&Iteration, BTreeMap<u64, f64>)], unit: Unit) -> Table {
+    let names = iterations.iter().map(|(iteration, _)| view.name(iteration));
     let mut table = Table::new(std::iter::once(String::new()).chain(names));
-    for (row, ours) in turns {
-        let cells = turns.iter().map(|(column, theirs)| match row == column {
+    for (row, ours) in iterations {
+        let cells = iterations.iter().map(|(column, theirs)| match row == column {
             true => "-".to_owned(),
             false => view.difference_between(ours, theirs, unit),
         });

@@ -31,8 +31,12 @@ pub(super) fn section(run: &Run, no_times: bool) -> Option<Section> {
     let mut words = Vec::new();
     for cost in costs {
         let own = &cost.own;
-        let mut row =
-            vec![cost.arm.clone(), cost.iteration.to_string(), cost.point.clone(), cost.seeds.to_string()];
+        let mut row = vec![
+            cost.arm.clone(),
+            cost.iteration.to_string(),
+            cost.point.to_string(),
+            cost.seeds.to_string(),
+        ];
         row.extend(
             [own.tokens, own.forward, own.backward, own.reference, own.generated].map(|n| count(n as f64)),
         );
@@ -84,7 +88,7 @@ pub(super) fn reproduce(run: &Run) -> Option<Section> {
         let mut table = Table::new(["node", "state", "from", "id"]);
         for node in &run.wheel.nodes {
             let from = if node.inputs.is_empty() { "-".to_owned() } else { node.inputs.join(" ") };
-            table.row([node.name.clone(), node.state.clone(), from, node.id.clone()]);
+            table.row([node.name.clone(), node.state.name().to_owned(), from, node.id.clone()]);
         }
         blocks.push(Block::Details("Every node and its id".to_owned(), vec![Block::Table(table)]));
     }

@@ -1,10 +1,11 @@
 //! Held-out losses of mid-training, and how soon an arm is where the baseline ends.
 
-use super::{BANDS, Turn, View, mean_interval, short_of};
+use super::{BANDS, Iteration, View, mean_interval, short_of};
 use crate::chart::{Chart, Lines, Point, Series};
 use crate::document::{Block, Section, Table};
-use crate::input::{BASELINE, Kind, Log};
+use crate::input::{Kind, Log};
 use crate::numbers::Unit;
+use remit_results::flywheel::{self, BASELINE, State};
 use std::collections::BTreeSet;
 
 pub(super) fn section(view: &View<'_>) -> Option<Section> {
@@ -13,14 +14,14 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
         .run
         .logs
         .iter()
-        .filter(|(name, _)| is_single || name.starts_with("midtrain"))
+        .filter(|(name, _)| is_single || name.starts_with(flywheel::Point::Midtrain.name()))
         .flat_map(|(_, log)| &log.held_out)
         .flat_map(|(_, losses)| losses.keys().cloned())
         .collect();
     if stores.is_empty() {
         return None;
     }
-    let most = view.turns.iter().map(|turn| turn.iteration).max().unwrap_or(0).max(1);
+    let most = view.iterations.iter().map(|iteration| iteration.number).max().unwrap_or(0).max(1);
     let mut blocks = Vec::new();
     if view.num_seeds > 1 {
         blocks.push(Block::Text(BANDS.to_owned()));
@@ -42,9 +43,9 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
         blocks.push(Block::Charts(charts));
     }
     let mut finals = Table::new(["arm", "seeds"].map(str::to_owned).into_iter().chain(stores.clone()));
-    for turn in view.turns.iter() {
-        let runs = view.run.midtrainings(&turn.arm, turn.iteration);
-        let runs: Vec<_> = runs.iter().filter(|(_, node, _)| node.state == "done").collect();
+    for iteration in view.iterations.iter() {
+        let runs = view.run.midtrainings(&iteration.arm, iteration.number);
+        let runs: Vec<_> = runs.iter().filter(|(_, node, _)| node.state == State::Done).collect();
         if runs.is_empty() {
             continue;
         }
@@ -56,7 +57,7 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
             }
             Unit::Loss.plain(mean_interval(&last).0) + &short_of(last.len(), runs.len())
         });
-        finals.row([view.name(turn), runs.len().to_string()].into_iter().chain(cells));
+        finals.row([view.name(iteration), runs.len().to_string()].into_iter().chain(cells));
     }
     if is_single && let Some(log) = view.run.logs.values().next() {
         let last =
@@ -82,21 +83,21 @@ fn single(view: &View<'_>, store: &str) -> Vec<Series> {
     logs.map(|log| Series {
         name: "this run".to_owned(),
         place: 1,
-        turn: 0,
+        iteration: 0,
         points: log.losses(store).into_iter().map(|(x, y)| (x, y, None)).collect(),
     })
     .collect()
 }
 
 /// The baseline and the arms of an iteration, means over seeds.
-fn lines(view: &View<'_>, store: &str, iteration: u32) -> Vec<Series> {
-    let is_shown = |turn: &&Turn| turn.iteration == iteration || turn.iteration == 0;
-    let series = view.turns.iter().filter(is_shown).enumerate().map(|(index, turn)| {
-        let runs = view.run.drawn(&turn.arm, turn.iteration);
+fn lines(view: &View<'_>, store: &str, number: u32) -> Vec<Series> {
+    let is_shown = |iteration: &&Iteration| iteration.number == number || iteration.number == 0;
+    let series = view.iterations.iter().filter(is_shown).enumerate().map(|(index, iteration)| {
+        let runs = view.run.drawn(&iteration.arm, iteration.number);
         let curves: Vec<Vec<(f64, f64)>> = runs.iter().map(|(.., log)| log.losses(store)).collect();
         // Nodes that nobody says the arms of stand side by side.
-        let place = if view.run.kind == Kind::Nodes { index + 1 } else { view.place(&turn.arm) };
-        Series { name: turn.arm.clone(), place, turn: 1, points: over_seeds(&curves) }
+        let place = if view.run.kind == Kind::Nodes { index + 1 } else { view.place(&iteration.arm) };
+        Series { name: iteration.arm.clone(), place, iteration: 1, points: over_seeds(&curves) }
     });
     series.filter(|series| !series.points.is_empty()).collect()
 }
@@ -117,15 +118,16 @@ pub(super) fn over_seeds(curves: &[Vec<(f64, f64)>]) -> Vec<Point> {
 fn reached(view: &View<'_>, stores: &BTreeSet<String>) -> Table {
     let mut table = Table::new(["arm", "store", "by seed", "mean", "not reached"]);
     let baseline = view.run.midtrainings(BASELINE, 0);
-    if view.turns.iter().all(|turn| turn.arm == BASELINE) {
+    if view.iterations.iter().all(|iteration| iteration.arm == BASELINE) {
         return table;
     }
-    for turn in &view.turns {
+    for iteration in &view.iterations {
         for store in stores {
             let mut shares = Vec::new();
-            for (seed, node, log) in view.run.midtrainings(&turn.arm, turn.iteration) {
-                let theirs = baseline.iter().find(|(other, node, _)| *other == seed && node.state == "done");
-                if let (Some((_, _, theirs)), "done") = (theirs, node.state.as_str())
+            for (seed, node, log) in view.run.midtrainings(&iteration.arm, iteration.number) {
+                let theirs =
+                    baseline.iter().find(|(other, node, _)| *other == seed && node.state == State::Done);
+                if let (Some((_, _, theirs)), State::Done) = (theirs, &node.state)
                     && has_fallen(&theirs.losses(store))
                 {
                     shares.push(share(theirs, log, store));
@@ -146,7 +148,7 @@ fn reached(view: &View<'_>, stores: &BTreeSet<String>) -> Table {
                 (false, (mean, _)) => percent(&mean),
             };
             let not = format!("{} of {}", shares.len() - found.len(), shares.len());
-            table.row([view.name(turn), store.clone(), words.join(", "), mean, not]);
+            table.row([view.name(iteration), store.clone(), words.join(", "), mean, not]);
         }
     }
     table

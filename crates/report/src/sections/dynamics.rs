@@ -1,12 +1,13 @@
 //! Where models stand beside the one that the ordinary pipeline ends with.
 
 use super::curves::over_seeds;
-use super::{BANDS, Turn, View, less, mean_interval, write_difference};
+use super::{BANDS, Iteration, View, less, mean_interval, write_difference};
 use crate::chart::{Chart, Lines, Series};
 use crate::document::{Block, Section, Table};
-use crate::input::BASELINE;
 use crate::numbers::Unit;
-use remit_eval::dynamics::{Dynamics, Means, Point};
+use remit_objective::Means;
+use remit_results::dynamics::{Dynamics, Point};
+use remit_results::flywheel::{BASELINE, State};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A figure of a store: its name, what it is measured in, and where it is.
@@ -23,15 +24,19 @@ const FIGURES: [Figure; 6] = [
 /// Of those, the ones that are drawn.
 const DRAWN: [&str; 4] = ["gap", "KL(reference, model)", "greedy agreement", "entropy"];
 
-/// One seed of a turn: its checkpoints in the order of the pipeline, each with the tokens behind it.
+/// One seed of an iteration: its checkpoints in the order of the pipeline, each with the tokens behind it.
 struct Course<'a> {
     seed: u64,
     points: Vec<(f64, &'a Point)>,
 }
 
 pub(super) fn section(view: &View<'_>) -> Option<Section> {
-    let courses: Vec<(&Turn, Vec<Course<'_>>)> =
-        view.turns.iter().map(|turn| (turn, courses(view, turn))).filter(|(_, of)| !of.is_empty()).collect();
+    let courses: Vec<(&Iteration, Vec<Course<'_>>)> = view
+        .iterations
+        .iter()
+        .map(|iteration| (iteration, courses(view, iteration)))
+        .filter(|(_, of)| !of.is_empty())
+        .collect();
     let all = || courses.iter().flat_map(|(_, of)| of).flat_map(|course| &course.points);
     let stores: BTreeSet<&String> = all().flat_map(|(_, point)| point.stores.keys()).collect();
     if courses.is_empty() {
@@ -78,22 +83,22 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
     Some(Section { id: "dynamics", title: "Dynamics".to_owned(), blocks })
 }
 
-fn courses<'a>(view: &View<'a>, turn: &Turn) -> Vec<Course<'a>> {
+fn courses<'a>(view: &View<'a>, iteration: &Iteration) -> Vec<Course<'a>> {
     let mut found: Vec<Course<'a>> = Vec::new();
-    for (seed, dynamics) in of_turn(view, &turn.arm, turn.iteration) {
-        let ordinary = of_turn(view, BASELINE, 0).into_iter().find(|(other, _)| *other == seed);
+    for (seed, dynamics) in of_iteration(view, &iteration.arm, iteration.number) {
+        let ordinary = of_iteration(view, BASELINE, 0).into_iter().find(|(other, _)| *other == seed);
         let before =
-            ordinary.filter(|_| turn.iteration > 0).map_or(0.0, |(_, ordinary)| pretrained(ordinary));
+            ordinary.filter(|_| iteration.number > 0).map_or(0.0, |(_, ordinary)| pretrained(ordinary));
         found.push(Course { seed, points: in_order(dynamics, before) });
     }
     found.sort_by_key(|course| course.seed);
     found
 }
 
-fn of_turn<'a>(view: &View<'a>, arm: &str, iteration: u32) -> Vec<(u64, &'a Dynamics)> {
+fn of_iteration<'a>(view: &View<'a>, arm: &str, iteration: u32) -> Vec<(u64, &'a Dynamics)> {
     let mut found = Vec::new();
     // While one is being made its file has other names for its runs.
-    for node in view.run.wheel.nodes.iter().filter(|node| node.state == "done") {
+    for node in view.run.wheel.nodes.iter().filter(|node| node.state == State::Done) {
         let Some(dynamics) = view.run.dynamics.get(&node.name) else { continue };
         let ours = node.owners.iter().filter(|owner| owner.arm == arm && owner.iteration == iteration);
         found.extend(ours.map(|owner| (owner.seed, dynamics)));
@@ -126,11 +131,11 @@ fn in_order(dynamics: &Dynamics, before: f64) -> Vec<(f64, &Point)> {
     points
 }
 
-fn charts(view: &View<'_>, courses: &[(&Turn, Vec<Course<'_>>)], store: &str) -> Vec<Chart> {
+fn charts(view: &View<'_>, courses: &[(&Iteration, Vec<Course<'_>>)], store: &str) -> Vec<Chart> {
     let drawn = FIGURES.iter().filter(|(name, ..)| DRAWN.contains(name));
     let chart = |(name, unit, figure): &Figure| {
         let scale = if *unit == Unit::Share { 100.0 } else { 1.0 };
-        let series = courses.iter().map(|(turn, of)| {
+        let series = courses.iter().map(|(iteration, of)| {
             let curve = |course: &Course<'_>| -> Vec<(f64, f64)> {
                 let points = course.points.iter();
                 points
@@ -140,9 +145,9 @@ fn charts(view: &View<'_>, courses: &[(&Turn, Vec<Course<'_>>)], store: &str) ->
             // Seeds differ in the tokens of reinforcement learning: their points are those of the same place in the pipeline.
             let curves: Vec<Vec<(f64, f64)>> = of.iter().map(curve).collect();
             Series {
-                name: view.name(turn),
-                place: view.place(&turn.arm),
-                turn: turn.iteration,
+                name: view.name(iteration),
+                place: view.place(&iteration.arm),
+                iteration: iteration.number,
                 points: over_seeds(&curves),
             }
         });
@@ -162,8 +167,8 @@ fn end<'a>(course: &Course<'a>, wanted: &str) -> Option<&'a Point> {
 
 const STAGES: [&str; 5] = ["pretrain", "midtrain", "sft", "dpo", "rl"];
 
-/// Figures of a store by stage and turn: their means, and the differences to the baseline.
-fn ends(view: &View<'_>, courses: &[(&Turn, Vec<Course<'_>>)], store: &str) -> (Table, Table) {
+/// Figures of a store by stage and iteration: their means, and the differences to the baseline.
+fn ends(view: &View<'_>, courses: &[(&Iteration, Vec<Course<'_>>)], store: &str) -> (Table, Table) {
     let table =
         || Table::new(["", "after", "seeds"].into_iter().chain(FIGURES.iter().map(|(name, ..)| *name)));
     let (mut means, mut differences) = (table(), table());
@@ -173,7 +178,7 @@ fn ends(view: &View<'_>, courses: &[(&Turn, Vec<Course<'_>>)], store: &str) -> (
     };
     let baseline = baseline(courses);
     for after in STAGES {
-        for (turn, of) in courses {
+        for (iteration, of) in courses {
             let found = FIGURES.map(|(_, _, figure)| by_seed(of, after, figure));
             let seeds = found[0].len();
             if seeds == 0 {
@@ -182,14 +187,14 @@ fn ends(view: &View<'_>, courses: &[(&Turn, Vec<Course<'_>>)], store: &str) -> (
             let plain = FIGURES.iter().zip(&found).map(|((_, unit, _), values)| {
                 unit.plain(mean_interval(&values.values().copied().collect::<Vec<_>>()).0)
             });
-            means.row([view.name(turn), after.to_owned(), seeds.to_string()].into_iter().chain(plain));
+            means.row([view.name(iteration), after.to_owned(), seeds.to_string()].into_iter().chain(plain));
             let theirs = by_seed(baseline, after, FIGURES[0].2);
             let pairs = found[0].keys().filter(|seed| theirs.contains_key(seed)).count();
-            if turn.iteration > 0 && pairs > 0 {
+            if iteration.number > 0 && pairs > 0 {
                 let cells = FIGURES.iter().zip(&found).map(|((_, unit, figure), ours)| {
                     write_difference(less(ours, &by_seed(baseline, after, *figure)).as_ref(), *unit, pairs)
                 });
-                let start = [view.name(turn), after.to_owned(), pairs.to_string()];
+                let start = [view.name(iteration), after.to_owned(), pairs.to_string()];
                 differences.row(start.into_iter().chain(cells));
             }
         }
@@ -197,12 +202,12 @@ fn ends(view: &View<'_>, courses: &[(&Turn, Vec<Course<'_>>)], store: &str) -> (
     (means, differences)
 }
 
-fn baseline<'a, 'b>(courses: &'a [(&Turn, Vec<Course<'b>>)]) -> &'a [Course<'b>] {
-    courses.iter().find(|(turn, _)| turn.iteration == 0).map_or(&[], |(_, of)| of)
+fn baseline<'a, 'b>(courses: &'a [(&Iteration, Vec<Course<'b>>)]) -> &'a [Course<'b>] {
+    courses.iter().find(|(iteration, _)| iteration.number == 0).map_or(&[], |(_, of)| of)
 }
 
-/// pass@k by stage and turn.
-fn samples(view: &View<'_>, courses: &[(&Turn, Vec<Course<'_>>)], task: &str) -> Table {
+/// pass@k by stage and iteration.
+fn samples(view: &View<'_>, courses: &[(&Iteration, Vec<Course<'_>>)], task: &str) -> Table {
     let k_of = |metric: &str| metric.strip_prefix("pass@")?.split(',').next()?.parse::<u32>().ok();
     let points = courses.iter().flat_map(|(_, of)| of).flat_map(|course| &course.points);
     let metrics: BTreeMap<u32, &String> = points
@@ -221,19 +226,19 @@ fn samples(view: &View<'_>, courses: &[(&Turn, Vec<Course<'_>>)], task: &str) ->
     };
     let baseline = baseline(courses);
     for after in STAGES {
-        for (turn, of) in courses {
+        for (iteration, of) in courses {
             let mut seeds = 0;
             let cells: Vec<String> = metrics
                 .values()
                 .map(|metric| {
                     let ours = by_seed(of, after, metric);
                     seeds = seeds.max(ours.len());
-                    let theirs = (turn.iteration > 0).then(|| by_seed(baseline, after, metric));
+                    let theirs = (iteration.number > 0).then(|| by_seed(baseline, after, metric));
                     cell(&ours, theirs.as_ref())
                 })
                 .collect();
             if seeds > 0 {
-                let start = [view.name(turn), after.to_owned(), seeds.to_string()];
+                let start = [view.name(iteration), after.to_owned(), seeds.to_string()];
                 table.row(start.into_iter().chain(cells));
             }
         }

@@ -1,18 +1,18 @@
 //! Tables of tasks, gains kept through the pipeline, and iterations.
 
-use super::{Turn, View, short_of};
+use super::{Iteration, View, short_of};
 use crate::chart::{Chart, Lines, Series, Whiskers};
 use crate::document::{Block, Section, Table};
-use crate::input::{BASELINE, Comparison};
 use crate::numbers::Unit;
+use remit_results::flywheel::{BASELINE, Comparison, HELD_OUT, Point};
 
 /// Reinforcement learning has windows of a prompt and its completion.
 const OWN_WINDOWS: &str = "A stage measures held-out losses in windows of its own length: they compare arms with one another, not stages.";
 
-/// All tasks, by point and turn.
+/// All tasks, by point and iteration.
 pub(super) fn tasks(view: &View<'_>) -> Option<Section> {
     let mut metrics: Vec<&str> = Vec::new();
-    for found in view.comparison.iter().filter(|found| found.task != "held-out") {
+    for found in view.comparison.iter().filter(|found| found.task != HELD_OUT) {
         if !metrics.contains(&found.metric.as_str()) {
             metrics.push(&found.metric);
         }
@@ -27,7 +27,7 @@ pub(super) fn tasks(view: &View<'_>) -> Option<Section> {
     )];
     for (index, metric) in metrics.iter().enumerate() {
         let mut of_metric = Vec::new();
-        for point in &view.points {
+        for &point in &view.points {
             if let Some(table) = table(view, metric, point) {
                 of_metric.push(Block::Heading(format!("{} after {point}", title(metric))));
                 of_metric.push(Block::Table(table));
@@ -46,18 +46,18 @@ fn title(metric: &str) -> String {
     if name == "nll" { "Negative log-likelihood of the solutions (nll)".to_owned() } else { name }
 }
 
-fn table(view: &View<'_>, metric: &str, point: &str) -> Option<Table> {
-    let here = |turn: &&Turn| {
-        let same = |found: &crate::input::Comparison| {
-            (found.arm.as_str(), found.iteration) == (turn.arm.as_str(), turn.iteration)
+fn table(view: &View<'_>, metric: &str, point: Point) -> Option<Table> {
+    let here = |iteration: &&Iteration| {
+        let same = |found: &Comparison| {
+            (found.arm.as_str(), found.iteration) == (iteration.arm.as_str(), iteration.number)
         };
         let mut figures =
             view.comparison.iter().filter(|found| found.metric == metric && found.point == point);
         figures.any(same)
     };
-    let turns: Vec<&Turn> = view.turns.iter().filter(here).collect();
+    let iterations: Vec<&Iteration> = view.iterations.iter().filter(here).collect();
     let mut tasks: Vec<&str> = Vec::new();
-    for found in view.comparison.iter().filter(|found| found.metric == metric && found.task != "held-out") {
+    for found in view.comparison.iter().filter(|found| found.metric == metric && found.task != HELD_OUT) {
         if found.point == point && !tasks.contains(&found.task.as_str()) {
             tasks.push(&found.task);
         }
@@ -66,19 +66,19 @@ fn table(view: &View<'_>, metric: &str, point: &str) -> Option<Table> {
         return None;
     }
     let mut headings = vec!["task".to_owned()];
-    for turn in &turns {
-        headings.push(view.name(turn));
-        if turn.arm != BASELINE {
+    for iteration in &iterations {
+        headings.push(view.name(iteration));
+        if iteration.arm != BASELINE {
             headings.push("difference".to_owned());
         }
     }
     let mut table = Table::new(headings);
     for task in tasks {
         let mut row = vec![task.to_owned()];
-        for turn in &turns {
-            let found = view.find(turn, point, (task, metric));
+        for iteration in &iterations {
+            let found = view.find(iteration, point, (task, metric));
             row.push(found.map_or("-".to_owned(), |found| mean(view, found)));
-            if turn.arm != BASELINE {
+            if iteration.arm != BASELINE {
                 row.push(view.difference_of(found));
             }
         }
@@ -97,27 +97,29 @@ pub(super) fn gains(view: &View<'_>) -> Option<Section> {
     let (mut blocks, mut charts) = (Vec::new(), Vec::new());
     for (task, metric, name) in view.headlines() {
         let unit = Unit::of(&task, &metric);
-        let mut table = Table::new(std::iter::once("arm").chain(view.points.iter().map(String::as_str)));
+        let mut table =
+            Table::new(std::iter::once("arm").chain(view.points.iter().map(|point| point.name())));
         let mut rows = Vec::new();
-        for turn in view.turns.iter().filter(|turn| turn.arm != BASELINE) {
+        for iteration in view.iterations.iter().filter(|iteration| iteration.arm != BASELINE) {
             let found: Vec<_> =
-                view.points.iter().map(|point| view.find(turn, point, (&task, &metric))).collect();
+                view.points.iter().map(|&point| view.find(iteration, point, (&task, &metric))).collect();
             if found.iter().all(Option::is_none) {
                 continue;
             }
             table.row(
-                std::iter::once(view.name(turn)).chain(found.iter().map(|found| view.difference_of(*found))),
+                std::iter::once(view.name(iteration))
+                    .chain(found.iter().map(|found| view.difference_of(*found))),
             );
             for (point, found) in view.points.iter().zip(&found) {
                 let Some(difference) = found.and_then(|found| found.difference) else { continue };
                 let scale = if unit == Unit::Share { 100.0 } else { 1.0 };
-                let interval = difference.interval().map(|t| (t.low * scale, t.high * scale));
-                let short = match view.name(turn).split_once(", iteration ") {
+                let interval = difference.telling_interval().map(|t| (t.low * scale, t.high * scale));
+                let short = match view.name(iteration).split_once(", iteration ") {
                     Some((arm, iteration)) => format!("{arm} i{iteration}"),
-                    None => turn.arm.clone(),
+                    None => iteration.arm.clone(),
                 };
                 let value = difference.difference.mean * scale;
-                rows.push((format!("{short} · {point}"), view.place(&turn.arm), value, interval));
+                rows.push((format!("{short} · {point}"), view.place(&iteration.arm), value, interval));
             }
         }
         if rows.is_empty() {
@@ -139,17 +141,17 @@ pub(super) fn gains(view: &View<'_>) -> Option<Section> {
     Some(Section { id: "gains", title: "Gains kept".to_owned(), blocks })
 }
 
-/// Arms with more than one turn, turn by turn.
+/// Arms with more than one iteration, one by one.
 pub(super) fn iterations(view: &View<'_>) -> Option<Section> {
-    let most = view.turns.iter().map(|turn| turn.iteration).max().filter(|most| *most > 1)?;
+    let most = view.iterations.iter().map(|iteration| iteration.number).max().filter(|most| *most > 1)?;
     let arms: Vec<&String> = view
         .arms
         .iter()
-        .filter(|arm| view.turns.iter().any(|turn| turn.arm == **arm && turn.iteration > 1))
+        .filter(|arm| view.iterations.iter().any(|iteration| iteration.arm == **arm && iteration.number > 1))
         .collect();
-    let turn = |arm: &str, iteration: u32| match iteration {
-        0 => Turn { arm: BASELINE.to_owned(), iteration },
-        _ => Turn { arm: arm.to_owned(), iteration },
+    let of = |arm: &str, number: u32| match number {
+        0 => Iteration { arm: BASELINE.to_owned(), number },
+        _ => Iteration { arm: arm.to_owned(), number },
     };
     let mut blocks = vec![Block::Text(format!(
         "Iteration 0 is ntp. Means over seeds; behind them each iteration less the one before it, with its 95% interval over seeds. \
@@ -161,15 +163,15 @@ pub(super) fn iterations(view: &View<'_>) -> Option<Section> {
         let headings = headings.chain((0..=most).map(|n| format!("iteration {n}")));
         let mut table = Table::new(headings.chain((1..=most).map(|n| format!("{n} less {}", n - 1))));
         let mut charts = Vec::new();
-        for point in &view.points {
+        for &point in &view.points {
             let mut series = Vec::new();
             for arm in &arms {
-                let found = (0..=most).map(|n| view.find(&turn(arm, n), point, (&task, &metric)));
+                let found = (0..=most).map(|n| view.find(&of(arm, n), point, (&task, &metric)));
                 let found: Vec<Option<&Comparison>> = found.collect();
                 let cells = found.iter().map(|found| found.map_or("-".to_owned(), |found| mean(view, found)));
-                let by_seed = |n| view.by_seed(&turn(arm, n), point, (&task, &metric));
+                let by_seed = |n| view.by_seed(&of(arm, n), point, (&task, &metric));
                 let steps = (1..=most).map(|n| view.difference_between(&by_seed(n), &by_seed(n - 1), unit));
-                table.row([(*arm).clone(), point.clone()].into_iter().chain(cells).chain(steps));
+                table.row([(*arm).clone(), point.to_string()].into_iter().chain(cells).chain(steps));
                 let scale = if unit == Unit::Share { 100.0 } else { 1.0 };
                 let points = found
                     .iter()
@@ -178,7 +180,7 @@ pub(super) fn iterations(view: &View<'_>) -> Option<Section> {
                 series.push(Series {
                     name: (*arm).clone(),
                     place: view.place(arm),
-                    turn: 0,
+                    iteration: 0,
                     points: points.collect(),
                 });
             }

@@ -9,13 +9,11 @@ mod ran;
 mod weights;
 
 use crate::document::{Block, Document, Section, Table};
-use crate::input::{BASELINE, Comparison, Difference, Interval, Kind, Mean, Run};
+use crate::input::{Kind, Run};
 use crate::numbers::Unit;
-use remit_eval::metrics::{Bootstrap, paired};
+use remit_results::flywheel::{BASELINE, Comparison, HELD_OUT, Point};
+use remit_results::statistics::{CONFIDENCE, Interval, Mean, Paired, paired};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What intervals are meant to hold the true value with.
-const CONFIDENCE: f64 = 0.95;
 
 /// Of charts with bands.
 const BANDS: &str = "Shaded: the 95% interval over seeds, cut where it would leave the chart.";
@@ -76,20 +74,20 @@ pub fn report(run: &Run, options: &Options) -> Document {
     Document { title: title.to_owned(), sections: sections.into_iter().flatten().collect() }
 }
 
-/// An arm's turn; iteration 0 is the baseline's.
+/// An arm's iteration; number 0 is the baseline's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Turn {
+struct Iteration {
     arm: String,
-    iteration: u32,
+    number: u32,
 }
 
 /// A run with what several sections need.
 struct View<'a> {
     run: &'a Run,
     /// The baseline first, arms in the order of the recipe.
-    turns: Vec<Turn>,
+    iterations: Vec<Iteration>,
     arms: Vec<String>,
-    points: Vec<String>,
+    points: Vec<Point>,
     comparison: Vec<Comparison>,
     num_seeds: usize,
 }
@@ -100,25 +98,25 @@ impl<'a> View<'a> {
         let recipe = run.recipe.as_ref().and_then(|recipe| recipe.get("flywheel"));
         let named = recipe.and_then(|table| table.get("arms")?.as_array()).into_iter().flatten();
         arms.extend(named.filter_map(|arm| Some(arm.get("name")?.as_str()?.to_owned())));
-        let mut turns = Vec::new();
+        let mut iterations = Vec::new();
         for owner in run.wheel.nodes.iter().flat_map(|node| &node.owners) {
             if !arms.contains(&owner.arm) {
                 arms.push(owner.arm.clone());
             }
-            let turn = Turn { arm: owner.arm.clone(), iteration: owner.iteration };
-            if !turns.contains(&turn) {
-                turns.push(turn);
+            let iteration = Iteration { arm: owner.arm.clone(), number: owner.iteration };
+            if !iterations.contains(&iteration) {
+                iterations.push(iteration);
             }
         }
-        arms.retain(|arm| turns.iter().any(|turn| turn.arm == *arm));
-        turns.sort_by_key(|turn| (turn.iteration, arms.iter().position(|arm| *arm == turn.arm)));
+        arms.retain(|arm| iterations.iter().any(|iteration| iteration.arm == *arm));
+        iterations
+            .sort_by_key(|iteration| (iteration.number, arms.iter().position(|arm| *arm == iteration.arm)));
         let comparison = with_members(run);
-        let points = ["midtrain", "sft", "dpo", "rl"].map(str::to_owned);
-        let is_there = |point: &String| comparison.iter().any(|found| found.point == *point);
-        let points = points.into_iter().filter(is_there).collect();
+        let is_there = |point: &Point| comparison.iter().any(|found| found.point == *point);
+        let points = Point::ALL.into_iter().filter(is_there).collect();
         let owners = run.wheel.nodes.iter().flat_map(|node| &node.owners);
         let num_seeds = owners.map(|owner| owner.seed).collect::<BTreeSet<u64>>().len();
-        View { run, turns, arms, points, comparison, num_seeds }
+        View { run, iterations, arms, points, comparison, num_seeds }
     }
 
     fn place(&self, arm: &str) -> usize {
@@ -129,32 +127,32 @@ impl<'a> View<'a> {
         }
     }
 
-    fn name(&self, turn: &Turn) -> String {
-        let is_alone = self.turns.iter().filter(|other| other.arm == turn.arm).count() == 1;
-        match turn.iteration {
-            0 => turn.arm.clone(),
-            _ if is_alone => turn.arm.clone(),
-            iteration => format!("{}, iteration {iteration}", turn.arm),
+    fn name(&self, iteration: &Iteration) -> String {
+        let is_alone = self.iterations.iter().filter(|other| other.arm == iteration.arm).count() == 1;
+        match iteration.number {
+            0 => iteration.arm.clone(),
+            _ if is_alone => iteration.arm.clone(),
+            number => format!("{}, iteration {number}", iteration.arm),
         }
     }
 
-    fn find(&self, turn: &Turn, point: &str, (task, metric): (&str, &str)) -> Option<&Comparison> {
+    fn find(&self, iteration: &Iteration, point: Point, (task, metric): (&str, &str)) -> Option<&Comparison> {
         self.comparison.iter().find(|found| {
-            (
-                found.arm.as_str(),
-                found.iteration,
-                found.point.as_str(),
-                found.task.as_str(),
-                found.metric.as_str(),
-            ) == (turn.arm.as_str(), turn.iteration, point, task, metric)
+            (found.arm.as_str(), found.iteration, found.point, found.task.as_str(), found.metric.as_str())
+                == (iteration.arm.as_str(), iteration.number, point, task, metric)
         })
     }
 
-    /// A turn's values of one figure.
-    fn by_seed(&self, turn: &Turn, point: &str, (task, metric): (&str, &str)) -> BTreeMap<u64, f64> {
+    /// A iteration's values of one figure.
+    fn by_seed(
+        &self,
+        iteration: &Iteration,
+        point: Point,
+        (task, metric): (&str, &str),
+    ) -> BTreeMap<u64, f64> {
         let ours = self.run.wheel.figures.iter().filter(|figure| {
-            figure.owner.arm == turn.arm
-                && figure.owner.iteration == turn.iteration
+            figure.owner.arm == iteration.arm
+                && figure.owner.iteration == iteration.number
                 && figure.point == point
                 && (figure.task.as_str(), figure.metric.as_str()) == (task, metric)
         });
@@ -164,11 +162,11 @@ impl<'a> View<'a> {
     /// The figures that stand for all: held-out loss of `solutions`, or else of the first store, and mean accuracy.
     fn headlines(&self) -> Vec<(String, String, String)> {
         let stores: Vec<&Comparison> =
-            self.comparison.iter().filter(|found| found.task == "held-out").collect();
+            self.comparison.iter().filter(|found| found.task == HELD_OUT).collect();
         let store = stores.iter().find(|found| found.metric == "solutions").or(stores.first());
         let loss = store.map(|found| {
             let name = format!("held-out loss of {}", found.metric);
-            ("held-out".to_owned(), found.metric.clone(), name)
+            (HELD_OUT.to_owned(), found.metric.clone(), name)
         });
         // The group comes before its members.
         let accuracy = self.comparison.iter().find(|found| found.metric.starts_with("exact_match,"));
@@ -197,17 +195,17 @@ impl<'a> View<'a> {
 /// The comparison, and the same of the members of groups, which only the evaluations have.
 fn with_members(run: &Run) -> Vec<Comparison> {
     let mut all = run.wheel.comparison.clone();
-    type Key = (String, String, String);
+    type Key = (Point, String, String);
     let mut found: BTreeMap<(String, u32), BTreeMap<Key, BTreeMap<u64, f64>>> = BTreeMap::new();
     for figure in &run.wheel.figures {
-        let Some(results) = run.results.get(&figure.node).filter(|_| figure.task != "held-out") else {
+        let Some(results) = run.results.get(&figure.node).filter(|_| figure.task != HELD_OUT) else {
             continue;
         };
         let of = found.entry((figure.owner.arm.clone(), figure.owner.iteration)).or_default();
         for (task, entries) in results {
             for (metric, value) in entries {
                 let Some(value) = value.as_f64().filter(|_| !metric.contains("_stderr,")) else { continue };
-                let key = (figure.point.clone(), task.clone(), metric.clone());
+                let key = (figure.point, task.clone(), metric.clone());
                 of.entry(key).or_default().insert(figure.owner.seed, value);
             }
         }
@@ -216,23 +214,22 @@ fn with_members(run: &Run) -> Vec<Comparison> {
     for ((arm, iteration), figures) in found {
         for ((point, task, metric), ours) in figures {
             let is_known = all.iter().any(|known| {
-                (&known.arm, known.iteration, &known.point, &known.task, &known.metric)
-                    == (&arm, iteration, &point, &task, &metric)
+                (&known.arm, known.iteration, known.point, &known.task, &known.metric)
+                    == (&arm, iteration, point, &task, &metric)
             });
             if is_known {
                 continue;
             }
-            let theirs = baseline.get(&(point.clone(), task.clone(), metric.clone()));
+            let theirs = baseline.get(&(point, task.clone(), metric.clone()));
             let difference = theirs.filter(|_| arm != BASELINE).and_then(|theirs| less(&ours, theirs));
             let values: Vec<f64> = ours.into_values().collect();
-            let mean = remit_eval::metrics::Mean::of(&values);
             all.push(Comparison {
                 arm: arm.clone(),
                 iteration,
                 point,
                 task,
                 metric,
-                mean: crate::input::Mean { mean: mean.mean, count: mean.count },
+                mean: Mean::of(&values),
                 difference,
             });
         }
@@ -241,17 +238,12 @@ fn with_members(run: &Run) -> Vec<Comparison> {
 }
 
 /// The mean of `b - a` and its interval by Student's distribution, where there are two.
-fn difference(a: &[f64], b: &[f64]) -> Difference {
-    // The bootstrap is not shown.
-    let found = paired(a, b, CONFIDENCE, &Bootstrap { resamples: 1, ..Bootstrap::default() });
-    Difference {
-        difference: Mean { mean: found.difference.mean, count: found.difference.count },
-        t_interval: found.t_interval.map(|t| Interval { low: t.low, high: t.high }),
-    }
+fn difference(a: &[f64], b: &[f64]) -> Paired {
+    paired(a, b, CONFIDENCE, None)
 }
 
 /// `ours` less `theirs`, over the seeds that both have.
-fn less(ours: &BTreeMap<u64, f64>, theirs: &BTreeMap<u64, f64>) -> Option<Difference> {
+fn less(ours: &BTreeMap<u64, f64>, theirs: &BTreeMap<u64, f64>) -> Option<Paired> {
     let pairs = ours.iter().filter_map(|(seed, ours)| Some((*theirs.get(seed)?, *ours)));
     let (a, b): (Vec<f64>, Vec<f64>) = pairs.unzip();
     (!a.is_empty()).then(|| difference(&a, &b))
@@ -264,9 +256,9 @@ fn mean_interval(values: &[f64]) -> (f64, Option<Interval>) {
 }
 
 /// A difference in a table: `+1.2 [-0.3, +2.7]`, or a dash; `of` is how many seeds it should be of.
-fn write_difference(found: Option<&Difference>, unit: Unit, of: usize) -> String {
+fn write_difference(found: Option<&Paired>, unit: Unit, of: usize) -> String {
     let Some(found) = found else { return "-".to_owned() };
-    let text = unit.difference(found.difference.mean, found.interval());
+    let text = unit.difference(found.difference.mean, found.telling_interval());
     text + &short_of(found.difference.count, of)
 }
 
@@ -328,10 +320,10 @@ mod tests {
     #[test]
     fn seeds_that_differ_by_the_same_are_no_certainty() {
         let of = |a: f64, b: f64| difference(&[0.25, 0.5], &[0.25 + a, 0.5 + b]);
-        assert_eq!(of(0.25, 0.25).interval(), None);
+        assert_eq!(of(0.25, 0.25).telling_interval(), None);
         // 1.0 - 0.7 and 1.2 - 0.9 are not the same to the bit.
-        assert_eq!(difference(&[1.0, 1.2], &[0.7, 0.9]).interval(), None);
-        assert_eq!(of(0.0, 0.0).interval(), Some(Interval { low: 0.0, high: 0.0 }));
-        assert!(of(0.25, 0.125).interval().is_some());
+        assert_eq!(difference(&[1.0, 1.2], &[0.7, 0.9]).telling_interval(), None);
+        assert_eq!(of(0.0, 0.0).telling_interval(), Some(Interval { low: 0.0, high: 0.0 }));
+        assert!(of(0.25, 0.125).telling_interval().is_some());
     }
 }

@@ -2,8 +2,10 @@
 
 use super::View;
 use crate::document::{Block, Section, Table};
-use crate::input::{BASELINE, Difference, Kind, Mean};
+use crate::input::Kind;
 use crate::numbers::{Unit, count};
+use remit_results::flywheel::{BASELINE, Point, State};
+use remit_results::statistics::{Mean, Paired};
 
 pub(super) fn section(view: &View<'_>) -> Option<Section> {
     let run = view.run;
@@ -24,7 +26,7 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
 
 fn wheel(view: &View<'_>) -> Vec<Block> {
     let nodes = &view.run.wheel.nodes;
-    let done = nodes.iter().filter(|node| node.state == "done").count();
+    let done = nodes.iter().filter(|node| node.state == State::Done).count();
     let left = nodes.len() - done;
     let seeds = view.num_seeds;
     let seeds = format!("{seeds} seed{}", if seeds == 1 { "" } else { "s" });
@@ -53,15 +55,20 @@ fn wheel(view: &View<'_>) -> Vec<Block> {
             .map_or("-".to_owned(), |of| in_words(of, &objectives));
         let looks_up = found.is_some_and(|found| needs_reference(found.get("objective")));
         let reference = found.and_then(|found| found.get("reference")?.as_str()).unwrap_or("rl");
-        let turns =
-            view.turns.iter().filter(|turn| turn.arm == *arm).map(|turn| turn.iteration).max().unwrap_or(0);
+        let iterations = view
+            .iterations
+            .iter()
+            .filter(|iteration| iteration.arm == *arm)
+            .map(|iteration| iteration.number)
+            .max()
+            .unwrap_or(0);
         let (objective, reference) = match arm == BASELINE {
             true => ("next-token prediction".to_owned(), "-"),
             false if found.is_none() || !looks_up => (objective, "-"),
             false => (objective, reference),
         };
         let own = found.map_or_else(String::new, own_settings);
-        table.row([arm.clone(), objective, reference.to_owned(), turns.to_string(), own]);
+        table.row([arm.clone(), objective, reference.to_owned(), iterations.to_string(), own]);
     }
     // Most recipes have arms that differ in nothing but their objective.
     if table.rows.iter().all(|row| row[4].is_empty()) {
@@ -156,24 +163,24 @@ fn in_words(objective: &toml::Table, all: &[&toml::Table]) -> String {
     })
 }
 
-/// A sentence a turn and headline figure.
+/// A sentence an iteration and headline figure.
 fn verdicts(view: &View<'_>) -> Vec<String> {
     let mut words = Vec::new();
-    for turn in view.turns.iter().filter(|turn| turn.arm != BASELINE) {
+    for iteration in view.iterations.iter().filter(|iteration| iteration.arm != BASELINE) {
         for (task, metric, name) in view.headlines() {
-            let Some(found) = view.find(turn, "midtrain", (&task, &metric)) else { continue };
+            let Some(found) = view.find(iteration, Point::Midtrain, (&task, &metric)) else { continue };
             let Some(difference) = found.difference else { continue };
-            words.push(verdict(&view.name(turn), &name, Unit::of(&task, &metric), difference));
+            words.push(verdict(&view.name(iteration), &name, Unit::of(&task, &metric), difference));
         }
     }
     words
 }
 
 /// `remit is better in accuracy on sums: +1.2 points, 95% interval [+0.4, +2.0], 5 seeds.`
-fn verdict(arm: &str, figure: &str, unit: Unit, difference: Difference) -> String {
-    let Mean { mean, count } = difference.difference;
+fn verdict(arm: &str, figure: &str, unit: Unit, difference: Paired) -> String {
+    let Mean { mean, count, .. } = difference.difference;
     let amount = format!("{} {}", unit.signed(mean), unit.word());
-    let Some(interval) = difference.interval() else {
+    let Some(interval) = difference.telling_interval() else {
         let seeds =
             if count == 1 { "one seed".to_owned() } else { format!("{count} seeds that agree to the digit") };
         return format!("{arm} cannot be told from ntp by {seeds} in {figure}: {amount}.");
@@ -191,7 +198,7 @@ fn verdict(arm: &str, figure: &str, unit: Unit, difference: Difference) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::Interval;
+    use remit_results::statistics::{CONFIDENCE, Interval};
 
     #[test]
     fn arms_are_told_apart_by_what_differs() {
@@ -218,10 +225,16 @@ mod tests {
 
     #[test]
     fn verdicts_have_the_sign_of_their_figure() {
+        let paired = |mean, count, t_interval| Paired {
+            difference: Mean { mean, standard_error: None, count },
+            t: None,
+            p: None,
+            t_interval,
+            bootstrap_interval: None,
+            confidence: CONFIDENCE,
+        };
         let of = |unit, mean, low, high| {
-            let difference =
-                Difference { difference: Mean { mean, count: 3 }, t_interval: Some(Interval { low, high }) };
-            verdict("arm", "figure", unit, difference)
+            verdict("arm", "figure", unit, paired(mean, 3, Some(Interval { low, high })))
         };
         let said = of(Unit::Loss, -0.02, -0.03, -0.01);
         assert_eq!(
@@ -232,7 +245,6 @@ mod tests {
         assert!(of(Unit::Share, 0.02, 0.01, 0.03).contains("is better"));
         assert!(of(Unit::Share, -0.02, -0.03, -0.01).contains("is worse"));
         assert!(of(Unit::Share, 0.02, -0.01, 0.05).contains("cannot be told"));
-        let one = Difference { difference: Mean { mean: 0.1, count: 1 }, t_interval: None };
-        assert!(verdict("arm", "figure", Unit::Share, one).contains("by one seed"));
+        assert!(verdict("arm", "figure", Unit::Share, paired(0.1, 1, None)).contains("by one seed"));
     }
 }

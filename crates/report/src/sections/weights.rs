@@ -4,7 +4,7 @@ use super::curves::over_seeds;
 use super::{Excerpt, Excerpts, View};
 use crate::chart::{Chart, Lines, Point, Series};
 use crate::document::{Block, Section, Table};
-use crate::input::{Kind, Log, WEIGHT_FIGURES};
+use crate::input::{Kind, Log, WEIGHT_TITLES};
 
 /// Points of a chart: steps between are averaged.
 const MOST_POINTS: usize = 60;
@@ -14,12 +14,12 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
     if view.run.kind == Kind::Single {
         runs.extend(view.run.logs.values().map(|log| ("this run".to_owned(), (1, 0), vec![log])));
     }
-    for (index, turn) in view.turns.iter().enumerate() {
-        let found = view.run.drawn(&turn.arm, turn.iteration);
-        let place = if view.run.kind == Kind::Nodes { index + 1 } else { view.place(&turn.arm) };
+    for (index, iteration) in view.iterations.iter().enumerate() {
+        let found = view.run.drawn(&iteration.arm, iteration.number);
+        let place = if view.run.kind == Kind::Nodes { index + 1 } else { view.place(&iteration.arm) };
         runs.push((
-            view.name(turn),
-            (place, turn.iteration),
+            view.name(iteration),
+            (place, iteration.number),
             found.into_iter().map(|(_, _, log)| log).collect(),
         ));
     }
@@ -29,10 +29,10 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
     }
     let mut charts = Vec::new();
     let mut table = Table::new(["arm", "figure", "first tenth", "last tenth"]);
-    for (key, name) in WEIGHT_FIGURES {
+    for (figure, name) in WEIGHT_TITLES.into_iter().enumerate() {
         let mut series = Vec::new();
-        for (arm, (place, turn), logs) in &runs {
-            let curves: Vec<Vec<(f64, f64)>> = logs.iter().map(|log| values(log, key)).collect();
+        for (arm, (place, number), logs) in &runs {
+            let curves: Vec<Vec<(f64, f64)>> = logs.iter().map(|log| values(log, figure)).collect();
             let mut points = over_seeds(&curves);
             if points.is_empty() {
                 continue;
@@ -44,7 +44,7 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
             table.row([arm.clone(), name.to_owned(), first, last]);
             let size = points.len().div_ceil(MOST_POINTS);
             points = points.chunks(size).map(|part| (part[part.len() / 2].0, mean(part), None)).collect();
-            series.push(Series { name: arm.clone(), place: *place, turn: *turn, points });
+            series.push(Series { name: arm.clone(), place: *place, iteration: *number, points });
         }
         if !series.is_empty() {
             charts.push(Chart::Lines(Lines { caption: name.to_owned(), x: "tokens".to_owned(), series }));
@@ -55,8 +55,9 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
     Some(Section { id: "weights", title: "Weights over time".to_owned(), blocks })
 }
 
-fn values(log: &Log, key: &str) -> Vec<(f64, f64)> {
-    log.weights.iter().filter_map(|(tokens, figures)| Some((*tokens, *figures.get(key)?))).collect()
+/// Tokens and one of the figures of weights.
+fn values(log: &Log, figure: usize) -> Vec<(f64, f64)> {
+    log.weights.iter().filter_map(|(tokens, figures)| Some((*tokens, figures[figure]?))).collect()
 }
 
 pub(super) fn excerpts(all: &[Excerpts]) -> Option<Section> {

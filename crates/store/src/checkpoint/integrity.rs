@@ -10,7 +10,7 @@ use crate::hash::hash_file;
 use crate::{Error, atomic};
 
 /// Its name. It is written last, so a directory that has it is complete.
-pub(super) const FILE_NAME: &str = "integrity.json";
+pub const INTEGRITY: &str = "integrity.json";
 
 /// What a damaged file should have been.
 pub(crate) const CHECKPOINT: &str = "part of its checkpoint";
@@ -37,7 +37,7 @@ pub(super) fn seal(directory: &Path) -> Result<(), Error> {
     let mut files = BTreeMap::new();
     collect(directory, "", &mut files)?;
     let integrity = Integrity { format_version: FORMAT_VERSION, files };
-    atomic::write_json(&directory.join(FILE_NAME), &integrity)
+    atomic::write_json(&directory.join(INTEGRITY), &integrity)
 }
 
 /// Hashes the files of a checkpoint again and compares. Files that were added since do not matter.
@@ -46,7 +46,7 @@ pub(super) fn seal(directory: &Path) -> Result<(), Error> {
 /// [`Error::Damaged`], naming the first file (in order of name) that is missing or changed, or `integrity.json`
 /// itself where it cannot be read; [`Error::Io`].
 pub fn verify_directory(directory: &Path) -> Result<(), Error> {
-    let path = directory.join(FILE_NAME);
+    let path = directory.join(INTEGRITY);
     let text = fs::read(&path).map_err(|cause| Error::io("read", &path, cause))?;
     let damaged = |path: PathBuf, problem| Error::Damaged { path, what: CHECKPOINT, problem };
     let integrity: Integrity =

@@ -12,5 +12,5 @@ mod integrity;
 mod run;
 
 pub(crate) use integrity::CHECKPOINT;
-pub use integrity::verify_directory;
-pub use run::{Checkpoint, Keep, RunDirectory, checkpoints_of, locate};
+pub use integrity::{INTEGRITY, verify_directory};
+pub use run::{CHECKPOINTS, Checkpoint, Keep, RunDirectory, checkpoints_of, locate};

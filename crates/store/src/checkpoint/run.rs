@@ -126,7 +126,7 @@ pub fn checkpoints_of(run: &Path) -> Result<Vec<Checkpoint>, Error> {
     for (name, path) in entries(&directory)? {
         let step = name.strip_prefix(STEP).and_then(|digits| digits.parse().ok());
         if let Some(step) = step
-            && path.join(integrity::FILE_NAME).is_file()
+            && path.join(integrity::INTEGRITY).is_file()
         {
             checkpoints.push(Checkpoint { step, path });
         }
@@ -169,7 +169,8 @@ impl Checkpoint {
     }
 }
 
-const CHECKPOINTS: &str = "checkpoints";
+/// The directory of a run's checkpoints.
+pub const CHECKPOINTS: &str = "checkpoints";
 /// What a checkpoint's name begins with; the step follows in eight digits or more.
 const STEP: &str = "step-";
 /// What the name of a checkpoint on its way out begins with.

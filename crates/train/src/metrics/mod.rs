@@ -9,11 +9,13 @@ pub mod tensorboard;
 
 use std::path::Path;
 
+use remit_results::files;
 use remit_store::Error;
 use remit_store::json_lines::JsonLines;
 use serde_json::Value;
 
-pub use records::{EvalRecord, HealthRecord, Record, StepRecord, StepTiming, WeightRecord};
+pub use records::{EvalRecord, HealthRecord, Record, StepRecord, StepTiming};
+pub use remit_objective::WeightFigures;
 use tensorboard::EventWriter;
 
 /// The open logs of one run directory.
@@ -40,10 +42,10 @@ impl MetricsLog {
             _ => false,
         };
         Ok(MetricsLog {
-            metrics: JsonLines::open_truncated_after(&directory.join("metrics.jsonl"), keep)?,
-            timings: JsonLines::open_truncated_after(&directory.join("timings.jsonl"), keep)?,
+            metrics: JsonLines::open_truncated_after(&directory.join(files::METRICS), keep)?,
+            timings: JsonLines::open_truncated_after(&directory.join(files::TIMINGS), keep)?,
             events: EventWriter::create(
-                &directory.join("tensorboard"),
+                &directory.join(files::TENSORBOARD),
                 resumed_step.map_or(0, |step| step + 1),
             )?,
         })
@@ -57,7 +59,7 @@ impl MetricsLog {
     /// # Panics
     /// When a figure is not finite: such a step is stopped before it is logged, and JSON has no word for it.
     pub fn step(&mut self, record: &StepRecord, timing: &StepTiming) -> Result<(), Error> {
-        let mut scalars = record.scalars();
+        let mut scalars = records::scalars(record);
         for (name, value) in &scalars {
             assert!(value.is_finite(), "{name} of step {} is {value}", record.step);
         }
@@ -122,7 +124,7 @@ mod tests {
             learning_rate: 1e-3,
             grad_norm: 0.5,
             z_loss: None,
-            weights: weighted.then_some(WeightRecord {
+            weights: weighted.then_some(WeightFigures {
                 mean_weight: 1.0 / 3.0,
                 std_weight: 0.1,
                 clipped_low: 0.25,

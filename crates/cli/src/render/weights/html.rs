@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use remit_report::escape;
+use remit_report::{escape, head};
 
 use super::shade::{Bound, NUM_SHADES, Shade};
 use super::{Prediction, SequenceView, WeightsView, ranking, visible};
@@ -17,12 +17,7 @@ impl WeightsView {
     /// A self-contained HTML page.
     pub fn to_html(&self) -> String {
         self.check();
-        let mut page = String::new();
-        page += "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n";
-        page += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n";
-        page += "<title>Token weights</title>\n<style>\n";
-        page += include_str!("page.css");
-        page += "</style>\n</head>\n<body>\n<h1>Token weights</h1>\n";
+        let mut page = head("Token weights", include_str!("page.css")) + "\n";
         let _ = writeln!(
             page,
             "<p class=\"quiet\">Learner <code>{}</code>, reference <code>{}</code></p>",

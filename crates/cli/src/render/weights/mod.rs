@@ -11,9 +11,12 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use ranking::lightest_first;
+
 use serde::Serialize;
 
 use super::table::Table;
+use remit_objective::WeightFigures;
 
 /// What `remit weights` shows.
 #[derive(Clone, Debug, Serialize)]
@@ -21,7 +24,7 @@ pub struct WeightsView {
     /// In the order given.
     pub sequences: Vec<SequenceView>,
     /// Over all sequences.
-    pub summary: Summary,
+    pub summary: Overall,
     /// What the view is about; not part of the JSON.
     #[serde(skip)]
     pub about: About,
@@ -47,23 +50,12 @@ pub struct SequenceView {
 
 /// Figures over all predictions of all sequences; losses in nats a prediction.
 #[derive(Clone, Debug, Serialize)]
-pub struct Summary {
+pub struct Overall {
     /// Predictions.
     pub num_tokens: u64,
-    /// Mean weight.
-    pub mean_weight: f64,
-    /// Population standard deviation of the weight.
-    pub std_weight: f64,
-    /// Share of weights raised to the lower bound.
-    pub clipped_low: f64,
-    /// Share of weights lowered to the upper bound.
-    pub clipped_high: f64,
-    /// Share of weights above 1.
-    pub weighted_up: f64,
-    /// `(sum w)^2 / sum w^2` as a share of predictions.
-    pub effective_sample_share: f64,
-    /// Mean of reference minus learner.
-    pub mean_delta: f64,
+    /// Of their weights.
+    #[serde(flatten)]
+    pub weights: WeightFigures,
     /// Plain next-token loss.
     pub ntp_loss: f64,
     /// The loss with the weights.
@@ -113,31 +105,20 @@ impl WeightsView {
     }
 }
 
-impl Summary {
+impl Overall {
     /// What each figure is called, and the figure.
     fn rows(&self) -> Vec<(&'static str, String)> {
-        let Summary {
-            num_tokens,
-            mean_weight,
-            std_weight,
-            clipped_low,
-            clipped_high,
-            weighted_up,
-            effective_sample_share,
-            mean_delta,
-            ntp_loss,
-            remit_loss,
-        } = self;
-        let share = |share: &f64| format!("{:.1}%", share * 100.0);
+        let Overall { num_tokens, weights, ntp_loss, remit_loss } = self;
+        let share = |share: f64| format!("{:.1}%", share * 100.0);
         vec![
             ("predictions", num_tokens.to_string()),
-            ("mean weight", format!("{mean_weight:.4}")),
-            ("standard deviation", format!("{std_weight:.4}")),
-            ("clipped low", share(clipped_low)),
-            ("clipped high", share(clipped_high)),
-            ("weighted up", share(weighted_up)),
-            ("effective sample size", share(effective_sample_share)),
-            ("mean delta", format!("{mean_delta:+.4}")),
+            ("mean weight", format!("{:.4}", weights.mean_weight)),
+            ("standard deviation", format!("{:.4}", weights.std_weight)),
+            ("clipped low", share(weights.clipped_low)),
+            ("clipped high", share(weights.clipped_high)),
+            ("weighted up", share(weights.weighted_up)),
+            ("effective sample size", share(weights.effective_sample_share)),
+            ("mean delta", format!("{:+.4}", weights.mean_delta.unwrap_or(0.0))),
             ("NTP loss", format!("{ntp_loss:.4}")),
             ("ReMiT loss", format!("{remit_loss:.4}")),
         ]

@@ -17,7 +17,12 @@ pub(super) fn lowest(view: &WeightsView, limit: usize) -> Vec<Prediction<'_>> {
 }
 
 fn by_weight(a: &Prediction, b: &Prediction) -> Ordering {
-    a.weight().total_cmp(&b.weight()).then(a.delta().total_cmp(&b.delta()))
+    lightest_first([a.weight(), a.delta()], [b.weight(), b.delta()])
+}
+
+/// The order of tokens, each by its weight and, where that is the same, its delta.
+pub(crate) fn lightest_first(a: [f32; 2], b: [f32; 2]) -> Ordering {
+    a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1]))
 }
 
 fn ranked(

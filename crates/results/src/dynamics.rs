@@ -1,16 +1,13 @@
-//! The content of `dynamics.json`.
+//! The content of `dynamics.json`: a run's checkpoints beside a frozen reference.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use remit_store::atomic;
+use remit_objective::Means;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Error, Means};
-
-/// The name of the results file in a run directory.
-pub const DYNAMICS: &str = "dynamics.json";
+use crate::Error;
 
 /// The version of the results file.
 pub const FORMAT_VERSION: u32 = 1;
@@ -62,17 +59,7 @@ pub struct Score {
     pub standard_error: Option<f64>,
 }
 
-impl Dynamics {
-    /// Writes the file at `path`, whole or not at all.
-    ///
-    /// # Errors
-    /// A file that cannot be written.
-    pub fn write(&self, path: &Path) -> Result<(), Error> {
-        Ok(atomic::write_json(path, self)?)
-    }
-}
-
-/// Reads a results file; `None` where there is none.
+/// Reads the file at `path`; `None` where there is none.
 ///
 /// # Errors
 /// [`Error::Malformed`], [`Error::Version`].

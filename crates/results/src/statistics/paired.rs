@@ -8,14 +8,14 @@
 //!
 //! Positive means that `b` is better. The bootstrap interval resamples problems, keeping each pair together.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::bootstrap::{Bootstrap, bootstrap_mean};
 use super::mean::Mean;
 use super::student::{student_cdf, student_quantile};
 
 /// From a lower to a higher end.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// The lower end.
     pub low: f64,
@@ -24,7 +24,7 @@ pub struct Interval {
 }
 
 /// A paired comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Paired {
     /// The mean of `b - a` with its standard error.
     pub difference: Mean,
@@ -41,14 +41,41 @@ pub struct Paired {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bootstrap_interval: Option<Interval>,
     /// What the intervals are meant to hold the true difference with, such as 0.95.
+    #[serde(default = "usual_confidence")]
     pub confidence: f64,
 }
 
-/// Compares the scores `b` with the scores `a` of the same problems in the same order.
+/// What intervals are meant to hold the true value with where nothing is said.
+pub const CONFIDENCE: f64 = 0.95;
+
+fn usual_confidence() -> f64 {
+    CONFIDENCE
+}
+
+/// Sums of the same numbers in another order differ by less.
+const NOTHING: f64 = 1e-9;
+
+impl Interval {
+    /// Whether its ends differ by more than rounding.
+    pub fn has_width(&self) -> bool {
+        self.high - self.low > NOTHING
+    }
+}
+
+impl Paired {
+    /// The interval of Student's distribution, where it says something: differences that are the very same, as two may
+    /// be by chance, have one without width.
+    pub fn telling_interval(&self) -> Option<Interval> {
+        self.t_interval.filter(|interval| interval.has_width() || self.difference.mean.abs() < NOTHING)
+    }
+}
+
+/// Compares the scores `b` with the scores `a` of the same problems in the same order; without `bootstrap` by Student's
+/// distribution alone.
 ///
 /// # Panics
 /// When the two differ in length, or the confidence is not between 0 and 1.
-pub fn paired(a: &[f64], b: &[f64], confidence: f64, settings: &Bootstrap) -> Paired {
+pub fn paired(a: &[f64], b: &[f64], confidence: f64, bootstrap: Option<&Bootstrap>) -> Paired {
     assert_eq!(a.len(), b.len(), "the same problems");
     assert!(confidence > 0.0 && confidence < 1.0, "a confidence of {confidence}");
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| b - a).collect();
@@ -64,7 +91,7 @@ pub fn paired(a: &[f64], b: &[f64], confidence: f64, settings: &Bootstrap) -> Pa
             low: difference.mean - half(error),
             high: difference.mean + half(error),
         }),
-        bootstrap_interval: bootstrap_mean(&differences, confidence, settings),
+        bootstrap_interval: bootstrap.and_then(|settings| bootstrap_mean(&differences, confidence, settings)),
         confidence,
     }
 }
@@ -85,7 +112,7 @@ mod tests {
 
     #[test]
     fn students_sleep_data() {
-        let found = paired(&FIRST, &SECOND, 0.95, &Bootstrap::default());
+        let found = paired(&FIRST, &SECOND, 0.95, Some(&Bootstrap::default()));
         close(found.difference.mean, 1.58, 1e-12);
         close(found.t.expect("ten pairs"), 4.0621, 5e-5);
         close(found.p.expect("ten pairs"), 0.002833, 5e-7);
@@ -96,7 +123,7 @@ mod tests {
         assert!(bootstrap.low > interval.low && bootstrap.high < interval.high, "{bootstrap:?}");
         assert!(bootstrap.low < 1.1 && bootstrap.high > 2.0, "{bootstrap:?}");
 
-        let turned = paired(&SECOND, &FIRST, 0.95, &Bootstrap::default());
+        let turned = paired(&SECOND, &FIRST, 0.95, Some(&Bootstrap::default()));
         close(turned.t.expect("ten pairs"), -4.0621, 5e-5);
         assert_eq!(turned.p, found.p);
         close(turned.t_interval.expect("ten pairs").low, -interval.high, 1e-12);
@@ -104,17 +131,17 @@ mod tests {
 
     #[test]
     fn few_or_equal_differences() {
-        let one = paired(&[1.0], &[3.0], 0.95, &Bootstrap::default());
+        let one = paired(&[1.0], &[3.0], 0.95, Some(&Bootstrap::default()));
         assert_eq!((one.difference.mean, one.t, one.p, one.t_interval), (2.0, None, None, None));
-        let equal = paired(&[1.0, 2.0], &[2.0, 3.0], 0.95, &Bootstrap::default());
+        let equal = paired(&[1.0, 2.0], &[2.0, 3.0], 0.95, Some(&Bootstrap::default()));
         assert_eq!((equal.t, equal.t_interval), (None, Some(Interval { low: 1.0, high: 1.0 })));
-        let none = paired(&[], &[], 0.95, &Bootstrap::default());
+        let none = paired(&[], &[], 0.95, Some(&Bootstrap::default()));
         assert_eq!((none.difference.count, none.bootstrap_interval), (0, None));
     }
 
     #[test]
     #[should_panic(expected = "the same problems")]
     fn other_problems_cannot_be_paired() {
-        paired(&[1.0], &[1.0, 2.0], 0.95, &Bootstrap::default());
+        paired(&[1.0], &[1.0, 2.0], 0.95, Some(&Bootstrap::default()));
     }
 }

@@ -4,10 +4,10 @@
 //! mean = sum x / n        standard error = sqrt( sum (x - mean)^2 / (n - 1) / n )
 //! ```
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The mean of independent values with its standard error.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mean {
     /// The mean; 0 for no values.
     pub mean: f64,

@@ -8,8 +8,6 @@
 //!
 //! The product never forms a large binomial. (Plugging `c / n` into `1 - (1 - p)^k` instead is biased low.)
 
-use super::Mean;
-
 /// The estimate from `samples` samples of one problem, `correct` of them right.
 ///
 /// # Panics
@@ -22,16 +20,6 @@ pub fn pass_at_k(samples: u64, correct: u64, k: u64) -> f64 {
     }
     let all_wrong: f64 = (samples - correct + 1..=samples).map(|i| 1.0 - k as f64 / i as f64).product();
     1.0 - all_wrong
-}
-
-/// The mean over problems and its standard error. `results` are `(samples, correct)` a problem.
-///
-/// # Panics
-/// As [`pass_at_k`].
-pub fn mean_pass_at_k(results: &[(u64, u64)], k: u64) -> Mean {
-    let estimates: Vec<f64> =
-        results.iter().map(|&(samples, correct)| pass_at_k(samples, correct, k)).collect();
-    Mean::of(&estimates)
 }
 
 #[cfg(test)]
@@ -72,13 +60,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn means_are_over_problems() {
-        let mean = mean_pass_at_k(&[(4, 1), (8, 8), (2, 0)], 1);
-        assert!((mean.mean - 1.25 / 3.0).abs() < 1e-12);
-        assert_eq!(mean.count, 3);
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! `I` is the regularised incomplete beta function, by its continued fraction (Numerical Recipes, 3rd edition, 6.4);
-//! the quantile is found by bisection, for it is needed once a table.
+//! the quantile is found by bisection, for it is needed once a table. (`statrs` has both, but its quantile is off from
+//! the ninth digit at 12 345 degrees of freedom and from the fourth at a million.)
 
 /// Terms after which the continued fraction has long converged for every number of degrees of freedom.
 const MAX_TERMS: usize = 10_000;

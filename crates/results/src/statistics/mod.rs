@@ -1,4 +1,4 @@
-//! Numbers for a report: pure functions on slices, all in `f64`.
+//! Means and how certain they are: pure functions on slices, all in `f64`.
 //!
 //! The unit of a mean is the *problem*: samples of one problem resemble each other, so with several a problem, average
 //! within each problem first and pass the averages here. Two models are compared on the same problems, by the
@@ -14,7 +14,6 @@ mod student;
 
 pub use bootstrap::{Bootstrap, bootstrap_mean, bootstrap_strata};
 pub use mean::Mean;
-pub use paired::{Interval, Paired, paired};
-pub use pass_at_k::{mean_pass_at_k, pass_at_k};
+pub use paired::{CONFIDENCE, Interval, Paired, paired};
+pub use pass_at_k::pass_at_k;
 pub use ratio::ratio;
-pub use student::{student_cdf, student_quantile};
