@@ -3,7 +3,7 @@
 //! In reading order: a [`Recipe`] is what a user writes, the ordinary stage tables as templates and the [`Settings`]
 //! of the flywheel; [`Training`] is any of the stages that train; [`Graph`] makes nodes of them, each known by the hash of everything that its result depends on;
 //! [`state`] compares the graph with what lies in the run directory; [`run()`] makes what is missing, in order, by the
-//! very calls that the single verbs make; [`report`] is what came of it, arm by arm, with what it [cost](cost::Cost).
+//! very calls that the single verbs make; [`report`] is what came of it, arm by arm, with what it [cost](Cost).
 //!
 //! Not here: how a stage works inside, arguments, colours.
 

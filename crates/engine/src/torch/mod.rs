@@ -1,7 +1,7 @@
 //! PyTorch in a worker process.
 //!
 //! The worker is a Python program that is part of this one. It holds the models; here are the settings, the batches and
-//! the rules, and what goes between is described in [`protocol`]. The user brings `torch` and `transformers`.
+//! the rules, and what goes between is described in `protocol.rs`. The user brings `torch` and `transformers`.
 //!
 //! Parameters, gradients and moments are float32 whatever the models compute with. Results are reproducible up to the
 //! order of additions, which on CUDA may differ from run to run; they are not the bits of the CPU's engine.
