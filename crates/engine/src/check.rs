@@ -637,7 +637,8 @@ mod tests {
 
         fn begin(&mut self) {
             self.calls.set(self.calls.get() + 1);
-            if !(self.is(Figure::Gradient) && self.calls.get() > 4) {
+            // The second step of one learner: what `learn` makes begins with no gradient of its own accord.
+            if !(self.is(Figure::Gradient) && self.calls.get() == 4) {
                 self.engine.begin();
             }
         }
@@ -697,7 +698,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "an error planted in gradients is not seen: to be mended"]
     fn every_figure_sees_what_it_is_for() {
         for what in Figure::ALL {
             let mut wrong = Wrong { engine: Cpu::new(), what, calls: Cell::new(0) };
