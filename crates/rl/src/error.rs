@@ -27,21 +27,12 @@ pub enum Error {
     /// Of rows and tokenizers.
     #[error(transparent)]
     Corpus(#[from] remit_corpus::Error),
-    /// Of generation.
-    #[error(transparent)]
-    Model(#[from] remit_model::Error),
     /// Of the engine.
     #[error(transparent)]
     Engine(#[from] remit_engine::Error),
-    /// Of the loss.
+    /// Of the crates below.
     #[error(transparent)]
-    Objective(#[from] remit_objective::Error),
-    /// Of optimisers and schedules.
-    #[error(transparent)]
-    Optim(#[from] remit_optim::Error),
-    /// Of files.
-    #[error(transparent)]
-    Store(#[from] remit_store::Error),
+    Fault(#[from] remit_store::Error),
     /// A setting that is missing or makes no sense.
     #[error("`rl.{key}` {problem}")]
     Setting {
@@ -126,11 +117,8 @@ impl Error {
         Some(match self {
             Error::Train(error) => return error.hint(),
             Error::Corpus(error) => return error.hint(),
-            Error::Model(error) => return error.hint(),
             Error::Engine(error) => return error.hint(),
-            Error::Objective(error) => return error.hint(),
-            Error::Optim(error) => return error.hint(),
-            Error::Store(error) => return error.hint(),
+            Error::Fault(error) => return error.hint(),
             Error::Pattern { .. } => {
                 "write it in single quotes, so that TOML leaves its backslashes alone".into()
             }

@@ -11,6 +11,5 @@
 mod integrity;
 mod run;
 
-pub(crate) use integrity::CHECKPOINT;
 pub use integrity::verify_directory;
-pub use run::{Checkpoint, Keep, RunDirectory, checkpoints_of, locate};
+pub use run::{Checkpoint, Retention, RunDirectory, checkpoints_of, locate};
