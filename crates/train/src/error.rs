@@ -5,24 +5,15 @@ use std::path::PathBuf;
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Of reading or writing files.
+    /// Of the crates below.
     #[error(transparent)]
-    Store(#[from] remit_store::Error),
+    Fault(#[from] remit_store::Error),
     /// Of token stores.
     #[error(transparent)]
     Corpus(#[from] remit_corpus::Error),
-    /// Of checkpoints.
-    #[error(transparent)]
-    Model(#[from] remit_model::Error),
     /// Of the engine.
     #[error(transparent)]
     Engine(#[from] remit_engine::Error),
-    /// Of objectives.
-    #[error(transparent)]
-    Objective(#[from] remit_objective::Error),
-    /// Of optimisers and schedules.
-    #[error(transparent)]
-    Optim(#[from] remit_optim::Error),
     /// A setting that is missing or makes no sense.
     #[error("`{stage}.{key}` {problem}")]
     Setting {
@@ -225,12 +216,9 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Error::Store(error) => return error.hint(),
+            Error::Fault(error) => return error.hint(),
             Error::Corpus(error) => return error.hint(),
-            Error::Model(error) => return error.hint(),
             Error::Engine(error) => return error.hint(),
-            Error::Objective(error) => return error.hint(),
-            Error::Optim(error) => return error.hint(),
             Error::Setting { .. } => "`--dry-run` shows all settings as they are resolved".into(),
             Error::WindowTooLong { max_length, .. } => format!("set `window` to {max_length} or less"),
             Error::Vocabulary { .. } => "prepare the corpus with the model's own tokenizer".into(),

@@ -35,8 +35,6 @@ crate::hints!(
     remit_eval::compare::Error,
     remit_eval::dynamics::Error,
     remit_flywheel::Error,
-    remit_model::Error,
-    remit_objective::Error,
     remit_report::Error,
     remit_results::Error,
     remit_rl::Error,
