@@ -9,9 +9,6 @@ pub enum Error {
     /// Of the crates below.
     #[error(transparent)]
     Fault(#[from] remit_store::Error),
-    /// Of corpora.
-    #[error(transparent)]
-    Corpus(#[from] remit_corpus::Error),
     /// Of generated corpora.
     #[error(transparent)]
     Generate(#[from] remit_corpus::generate::Error),
@@ -100,7 +97,6 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Error::Fault(error) => return error.hint(),
-            Error::Corpus(error) => return error.hint(),
             Error::Generate(error) => return error.hint(),
             Error::Train(error) => return error.hint(),
             Error::Rl(error) => return error.hint(),

@@ -24,9 +24,6 @@ pub enum Error {
     /// Of training.
     #[error(transparent)]
     Train(#[from] remit_train::Error),
-    /// Of rows and tokenizers.
-    #[error(transparent)]
-    Corpus(#[from] remit_corpus::Error),
     /// Of the engine.
     #[error(transparent)]
     Engine(#[from] remit_engine::Error),
@@ -116,7 +113,6 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Error::Train(error) => return error.hint(),
-            Error::Corpus(error) => return error.hint(),
             Error::Engine(error) => return error.hint(),
             Error::Fault(error) => return error.hint(),
             Error::Pattern { .. } => {

@@ -27,7 +27,6 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 crate::hints!(
-    remit_corpus::Error,
     remit_corpus::generate::Error,
     remit_engine::Error,
     remit_eval::Error,
