@@ -12,9 +12,6 @@ pub enum Error {
     /// Of the crates below.
     #[error(transparent)]
     Fault(#[from] remit_store::Error),
-    /// Of tokenizers.
-    #[error(transparent)]
-    Corpus(#[from] remit_corpus::Error),
     /// Of generated problems.
     #[error(transparent)]
     Problems(#[from] remit_micro10::Error),
@@ -123,7 +120,6 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Fault(error) => error.hint(),
-            Error::Corpus(error) => error.hint(),
             Error::Problems(error) => error.hint(),
             Error::Engine(error) => error.hint(),
             Error::Pass { .. } => Some("raise `samples`, or lower `k`".to_owned()),

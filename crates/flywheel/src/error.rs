@@ -9,9 +9,6 @@ pub enum Error {
     /// Of the crates below.
     #[error(transparent)]
     Fault(#[from] remit_store::Error),
-    /// Of corpora.
-    #[error(transparent)]
-    Corpus(#[from] remit_corpus::Error),
     /// Of ordinary text.
     #[error(transparent)]
     RegistryText(#[from] remit_corpus::registry_text::Error),
@@ -103,7 +100,6 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Error::Fault(error) => return error.hint(),
-            Error::Corpus(error) => return error.hint(),
             Error::RegistryText(error) => return error.hint(),
             Error::Problems(error) => return error.hint(),
             Error::Train(error) => return error.hint(),

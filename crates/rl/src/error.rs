@@ -12,9 +12,6 @@ pub enum Error {
     /// Of training.
     #[error(transparent)]
     Train(#[from] remit_train::Error),
-    /// Of rows and tokenizers.
-    #[error(transparent)]
-    Corpus(#[from] remit_corpus::Error),
     /// Of the engine.
     #[error(transparent)]
     Engine(#[from] remit_engine::Error),
@@ -97,7 +94,6 @@ impl Error {
         Some(match self {
             Error::Judge(error) => return error.hint(),
             Error::Train(error) => return error.hint(),
-            Error::Corpus(error) => return error.hint(),
             Error::Engine(error) => return error.hint(),
             Error::Fault(error) => return error.hint(),
             Error::NoPrompts { dropped: 0 } => "name files with rows in `rl.prompts.files`".into(),

@@ -8,9 +8,6 @@ pub enum Error {
     /// Of the crates below.
     #[error(transparent)]
     Fault(#[from] remit_store::Error),
-    /// Of token stores.
-    #[error(transparent)]
-    Corpus(#[from] remit_corpus::Error),
     /// Of the engine.
     #[error(transparent)]
     Engine(#[from] remit_engine::Error),
@@ -217,7 +214,6 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Error::Fault(error) => return error.hint(),
-            Error::Corpus(error) => return error.hint(),
             Error::Engine(error) => return error.hint(),
             Error::Setting { .. } => "`--dry-run` shows all settings as they are resolved".into(),
             Error::WindowTooLong { max_length, .. } => format!("set `window` to {max_length} or less"),

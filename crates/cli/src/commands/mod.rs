@@ -28,7 +28,6 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 crate::hints!(
-    remit_corpus::Error,
     remit_engine::Error,
     remit_micro10::Error,
     remit_eval::Error,

@@ -8,26 +8,22 @@ use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row as Record};
 
 use super::rows::{Counted, Place, Row};
-use crate::Error;
 use crate::error::BadRecord;
+use crate::{Error, error};
 
 /// The rows of a Parquet file, a batch at a time.
 pub(super) fn records(path: &Path) -> Result<impl Iterator<Item = Result<Row, Error>> + use<>, Error> {
     let path = path.to_owned();
-    let file = File::open(&path).map_err(|cause| Error::io("open", &path, cause))?;
-    let failed = |error: parquet::errors::ParquetError, path: &Path| Error::Parquet {
-        path: path.to_owned(),
-        message: error.to_string(),
-    };
-    let reader = SerializedFileReader::new(file).map_err(|error| failed(error, &path))?;
+    let file = File::open(&path).map_err(|cause| error::io("open", &path, cause))?;
+    let reader = SerializedFileReader::new(file).map_err(|error| error::parquet(&path, &error))?;
     let records = RowIter::from_file_into(Box::new(reader));
     Ok((1..).zip(records).map(move |(number, record)| {
-        let record = record.map_err(|error| failed(error, &path))?;
+        let record = record.map_err(|error| error::parquet(&path, &error))?;
         let place = Place { path: path.clone(), number, counted: Counted::Records };
         let mut json = String::new();
         match write_object(&mut json, &record) {
             Ok(()) => Row::new(place, json),
-            Err(problem) => Err(Error::row(place, problem)),
+            Err(problem) => Err(problem.in_row().within(place)),
         }
     }))
 }

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use remit_fault::fault;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::problem::RowProblem;
 use crate::Error;
 use crate::error::BadRecord;
 use crate::read::input::Input;
@@ -63,7 +63,7 @@ impl Row {
         let json = json.into();
         match parse_object(&json) {
             Ok(fields) => Ok(Row { place, fields, json }),
-            Err(problem) => Err(Error::row(place, problem)),
+            Err(problem) => Err(problem.in_row().within(place)),
         }
     }
 
@@ -87,8 +87,9 @@ impl Row {
         &self.json
     }
 
-    pub(crate) fn error(&self, problem: impl Into<RowProblem>) -> Error {
-        Error::row(self.place.clone(), problem)
+    /// An error of this row.
+    pub(crate) fn error(&self, error: Error) -> Error {
+        error.within(&self.place)
     }
 }
 
@@ -121,15 +122,18 @@ impl Rows {
                 match RowFormat::of(&file) {
                     Some(format) => found.push_back((file, format)),
                     None if path.is_dir() => {}
-                    None => return Err(Error::UnknownRowFormat { path: file }),
+                    None => {
+                        return Err(fault!("cannot tell the format of `{}` from its name", file.display())
+                            .with_hint("examples are read from `.jsonl`, `.json` and `.parquet` files"));
+                    }
                 }
             }
             if found.len() == before {
-                return Err(Error::NoRowFiles { path: path.clone() });
+                return Err(no_files(path));
             }
         }
         if found.is_empty() {
-            return Err(Error::NoRowFiles { path: PathBuf::new() });
+            return Err(no_files(Path::new("")));
         }
         Ok(Rows { files: found, open: None })
     }
@@ -215,7 +219,7 @@ impl Lines {
             let place = Place { path: self.path.clone(), number: self.number, counted: Counted::Lines };
             return match String::from_utf8(line) {
                 Ok(json) => Row::new(place, json).map(Some),
-                Err(_) => Err(Error::row(place, BadRecord::InvalidUtf8)),
+                Err(_) => Err(BadRecord::InvalidUtf8.in_row().within(place)),
             };
         }
     }
@@ -229,10 +233,16 @@ impl Iterator for Lines {
     }
 }
 
+/// A path of examples leads to no file.
+fn no_files(path: &Path) -> Error {
+    fault!("no file at `{}`", path.display())
+        .with_hint("check the path in `files`; it may be a file, a directory or a pattern with `*`")
+}
+
 /// One array of objects, read whole.
 fn array(path: &Path) -> Result<Vec<Result<Row, Error>>, Error> {
     let place = |number| Place { path: path.to_owned(), number, counted: Counted::Lines };
-    let wrong = |line, problem: BadRecord| Error::row(place(line), problem);
+    let wrong = |line, problem: BadRecord| problem.in_row().within(place(line));
     let mut input = Input::open(path, 0)?;
     let mut bytes = Vec::new();
     while input.read_line(&mut bytes)? > 0 {}
@@ -242,7 +252,9 @@ fn array(path: &Path) -> Result<Vec<Result<Row, Error>>, Error> {
     })?;
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(&text);
     if !text.trim_start().starts_with('[') {
-        return Err(Error::row(place(1), RowProblem::NotAnArray));
+        return Err(fault!("the file is no JSON array")
+            .with_hint("a `.json` file is one array of objects; name one object a line `.jsonl`")
+            .within(place(1)));
     }
     let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| {
         let message = error.to_string();

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::Error;
+use remit_fault::fault;
+
+use crate::{Error, error};
 
 /// Bytes read at once.
 const BUFFER_BYTES: usize = 1 << 16;
@@ -22,12 +24,12 @@ pub(crate) struct Input {
 impl Input {
     /// Opens `path` after the first `offset` bytes of its decompressed content.
     pub fn open(path: &Path, offset: u64) -> Result<Input, Error> {
-        let mut file = File::open(path).map_err(|cause| Error::io("open", path, cause))?;
+        let mut file = File::open(path).map_err(|cause| error::io("open", path, cause))?;
         let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase);
         let is_compressed = matches!(extension.as_deref(), Some("gz" | "zst"));
         let bytes_read = Arc::new(AtomicU64::new(0));
         if !is_compressed {
-            file.seek(SeekFrom::Start(offset)).map_err(|cause| Error::io("seek in", path, cause))?;
+            file.seek(SeekFrom::Start(offset)).map_err(|cause| error::io("seek in", path, cause))?;
             bytes_read.store(offset, Ordering::Relaxed);
         }
         let counted =
@@ -38,10 +40,7 @@ impl Input {
                 flate2::bufread::MultiGzDecoder::new(counted),
             )),
             Some("zst") => {
-                let decoder = zstd::Decoder::with_buffer(counted).map_err(|cause| Error::Decompress {
-                    path: path.to_owned(),
-                    message: cause.to_string(),
-                })?;
+                let decoder = zstd::Decoder::with_buffer(counted).map_err(|cause| damaged(path, &cause))?;
                 Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))
             }
             _ => Box::new(counted),
@@ -51,7 +50,7 @@ impl Input {
             let skipped = io::copy(&mut input.reader.by_ref().take(offset), &mut io::sink())
                 .map_err(|cause| input.failed(cause))?;
             if skipped < offset {
-                return Err(Error::InputChanged { path: path.to_owned() });
+                return Err(error::input_changed(path));
             }
         }
         Ok(input)
@@ -97,14 +96,19 @@ impl Input {
 
     fn failed(&self, cause: io::Error) -> Error {
         if self.is_compressed && cause.raw_os_error().is_none() {
-            Error::Decompress { path: self.path.clone(), message: cause.to_string() }
+            damaged(&self.path, &cause)
         } else {
-            Error::io("read", &self.path, cause)
+            error::io("read", &self.path, cause)
         }
     }
 }
 
 /// Counts what is read of the file itself.
+fn damaged(path: &Path, cause: &io::Error) -> Error {
+    fault!("cannot decompress `{}`: {cause}", path.display())
+        .with_hint("the file is damaged, cut off, or not what its name says: fetch it again")
+}
+
 struct Counted {
     file: File,
     bytes_read: Arc<AtomicU64>,

@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 use super::input::Input;
 use super::pieces::{Piece, cut_all};
 use super::template::Template;
-use super::{Item, Position, Reader};
-use crate::Error;
+use super::{Item, Position, ReadError, Reader};
 use crate::error::BadRecord;
+use crate::{Error, error};
 
 /// Reads JSONL. Holds one record at a time.
 pub(crate) struct JsonlReader {
@@ -40,10 +40,9 @@ impl JsonlReader {
             line: Vec::new(),
         };
         if at.piece > 0 {
-            let changed = || Error::InputChanged { path: path.to_owned() };
             reader.read_record()?;
             if reader.pieces.len() as u64 <= at.piece {
-                return Err(changed());
+                return Err(error::input_changed(path));
             }
             reader.pieces.drain(..at.piece as usize);
             reader.position.piece = at.piece;
@@ -52,7 +51,7 @@ impl JsonlReader {
     }
 
     /// Reads lines up to the next record with text in it; `None` at the end, `Some(false)` when it has none.
-    fn read_record(&mut self) -> Result<Option<bool>, Error> {
+    fn read_record(&mut self) -> Result<Option<bool>, ReadError> {
         loop {
             self.line.clear();
             self.record_bytes = self.input.read_line(&mut self.line)? as u64;
@@ -80,7 +79,7 @@ impl JsonlReader {
                 Err(problem) => {
                     let place = format!("{}:{}", self.path.display(), self.position.record + 1);
                     self.finish_record();
-                    Err(Error::BadRecord { place, problem })
+                    Err(ReadError::Record(problem.in_source(place)))
                 }
             };
         }
@@ -94,7 +93,7 @@ impl JsonlReader {
 }
 
 impl Reader for JsonlReader {
-    fn next(&mut self) -> Result<Option<Item>, Error> {
+    fn next(&mut self) -> Result<Option<Item>, ReadError> {
         if self.pieces.is_empty() {
             match self.read_record()? {
                 None => return Ok(None),

@@ -47,11 +47,32 @@ pub(crate) enum Item {
     Empty,
 }
 
+/// Why a reader has no next piece.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    /// One record cannot be read. The reader goes on with the next one.
+    Record(Error),
+    /// The file cannot be read.
+    File(Error),
+}
+
+impl From<Error> for ReadError {
+    fn from(error: Error) -> ReadError {
+        ReadError::File(error)
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Error {
+        let (ReadError::Record(error) | ReadError::File(error)) = error;
+        error
+    }
+}
+
 /// A file being read.
 pub(crate) trait Reader: Send {
-    /// The next piece; `None` at the end. After an error that [`Error::is_bad_record`] the reader goes on with the
-    /// next record.
-    fn next(&mut self) -> Result<Option<Item>, Error>;
+    /// The next piece; `None` at the end.
+    fn next(&mut self) -> Result<Option<Item>, ReadError>;
 
     /// Where a reader must be opened to give what this one gives next.
     fn position(&self) -> Position;

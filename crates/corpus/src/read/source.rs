@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use remit_fault::fault;
 use serde::{Deserialize, Serialize};
 
 use super::template::Template;
-use crate::{Error, Progress};
+use crate::{Error, Progress, error};
 
 /// One named source of documents.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -124,7 +125,6 @@ pub(crate) fn expand(
     source: &Source,
     progress: &dyn Progress,
 ) -> Result<Vec<(PathBuf, ResolvedFormat)>, Error> {
-    let no_files = || Error::NoFiles { name: source.name.clone(), path: source.path.clone() };
     let paths = paths_at(&source.path, || format!("source `{}`: path", source.name))?;
     // In a directory, other files (a licence, a readme) may lie beside the data.
     let is_directory = source.path.is_dir();
@@ -134,7 +134,11 @@ pub(crate) fn expand(
         match resolve(source.format, &path) {
             Some(format) => files.push((path, format)),
             None if is_directory => num_unknown += 1,
-            None => return Err(Error::UnknownFormat { name: source.name.clone(), path }),
+            None => {
+                let (name, path) = (&source.name, path.display());
+                return Err(fault!("source `{name}`: cannot tell the format of `{path}` from its name")
+                    .with_hint("set the source's `format` to text, jsonl, parquet or tokens"));
+            }
         }
     }
     if num_unknown > 0 {
@@ -144,7 +148,11 @@ pub(crate) fn expand(
             source.path.display()
         ));
     }
-    if files.is_empty() { Err(no_files()) } else { Ok(files) }
+    if files.is_empty() {
+        return Err(fault!("source `{}`: no file at `{}`", source.name, source.path.display())
+            .with_hint("check the path; it may be a file, a directory or a pattern with `*`"));
+    }
+    Ok(files)
 }
 
 /// The files that a setting of this path means, sorted: itself, all below a directory, or all that match a pattern
@@ -165,20 +173,21 @@ pub(crate) fn paths_at(path: &Path, setting: impl Fn() -> String) -> Result<Vec<
         (Ok(metadata), _) if metadata.is_dir() => walk(path, &mut paths)?,
         (Ok(_), _) => paths.push(path.to_owned()),
         (Err(_), Some(pattern)) => {
-            let matches = glob::glob(pattern).map_err(|error| Error::Setting {
-                setting: setting(),
-                wanted: "a file, a directory or a pattern with `*`",
-                found: format!("`{pattern}` ({error})"),
+            let matches = glob::glob(pattern).map_err(|error| {
+                let setting = setting();
+                fault!(
+                    "{setting} must be a file, a directory or a pattern with `*`, not `{pattern}` ({error})"
+                )
             })?;
             for path in matches {
-                let path = path.map_err(|error| Error::io("read", error.path(), io_copy(error.error())))?;
+                let path = path.map_err(|error| error::io("read", error.path(), io_copy(error.error())))?;
                 if path.is_file() {
                     paths.push(path);
                 }
             }
         }
         (Err(cause), None) if cause.kind() == std::io::ErrorKind::NotFound => {}
-        (Err(cause), None) => return Err(Error::io("read", path, cause)),
+        (Err(cause), None) => return Err(error::io("read", path, cause)),
     }
     paths.sort();
     Ok(paths)
@@ -206,14 +215,14 @@ fn resolve(format: Format, path: &Path) -> Option<ResolvedFormat> {
 
 /// All files below `directory`.
 fn walk(directory: &Path, paths: &mut Vec<PathBuf>) -> Result<(), Error> {
-    let entries = std::fs::read_dir(directory).map_err(|cause| Error::io("list", directory, cause))?;
+    let entries = std::fs::read_dir(directory).map_err(|cause| error::io("list", directory, cause))?;
     for entry in entries {
-        let entry = entry.map_err(|cause| Error::io("list", directory, cause))?;
+        let entry = entry.map_err(|cause| error::io("list", directory, cause))?;
         let path = entry.path();
         if entry.file_name().as_encoded_bytes().starts_with(b".") {
             continue;
         }
-        let kind = entry.file_type().map_err(|cause| Error::io("read", &path, cause))?;
+        let kind = entry.file_type().map_err(|cause| error::io("read", &path, cause))?;
         if kind.is_dir() {
             walk(&path, paths)?;
         } else if path.is_file() {

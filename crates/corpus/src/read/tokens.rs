@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use remit_fault::fault;
+
 use super::input::Input;
 use super::pieces::{Content, PIECE_TOKENS, Piece};
-use super::{Item, Position, Reader, TokenDtype};
+use super::{Item, Position, ReadError, Reader, TokenDtype};
 use crate::Error;
 
 /// Reads a one-dimensional array of token ids.
@@ -104,7 +106,7 @@ impl TokenReader {
                     "its size is no multiple of {width} bytes, the width of its tokens; is `token_dtype` right?"
                 ),
             };
-            return Err(Error::TokenArray { path: self.path.clone(), message });
+            return Err(wrong(&self.path, &message));
         }
         self.ended = num_bytes < bytes.len() || num_bytes == 0;
         self.taken_tokens.reserve(num_bytes / width);
@@ -115,7 +117,7 @@ impl TokenReader {
                     "token {} is {id}, outside the vocabulary of {} tokens",
                     self.taken, self.vocab_size
                 );
-                return Err(Error::TokenArray { path: self.path.clone(), message });
+                return Err(wrong(&self.path, &message));
             }
             self.taken_tokens.push(id as u32);
             self.taken += 1;
@@ -134,7 +136,7 @@ impl TokenReader {
 }
 
 impl Reader for TokenReader {
-    fn next(&mut self) -> Result<Option<Item>, Error> {
+    fn next(&mut self) -> Result<Option<Item>, ReadError> {
         loop {
             let pending = &self.taken_tokens[self.given..];
             let window = pending.len().min(PIECE_TOKENS);
@@ -167,10 +169,15 @@ impl Reader for TokenReader {
     }
 }
 
+/// A raw token array is damaged or of a kind that is not supported.
+fn wrong(path: &Path, message: &str) -> Error {
+    fault!("`{}`: {message}", path.display())
+}
+
 /// The number format, the count and the length of the header of a NumPy file
 /// (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>).
 fn npy_header(path: &Path, input: &mut Input) -> Result<(Number, u64, u64), Error> {
-    let wrong = |message: String| Error::TokenArray { path: path.to_owned(), message };
+    let wrong = |message: String| wrong(path, &message);
     let cut_off = || wrong("cut off inside the NumPy header".into());
     let mut start = [0; 8];
     if input.read_full(&mut start)? < 8 || &start[..6] != b"\x93NUMPY" {

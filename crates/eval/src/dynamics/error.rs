@@ -12,9 +12,6 @@ pub enum Error {
     /// Of the crates below.
     #[error(transparent)]
     Fault(#[from] remit_store::Error),
-    /// Of token stores and tokenizers.
-    #[error(transparent)]
-    Corpus(#[from] remit_corpus::Error),
     /// Of the engine.
     #[error(transparent)]
     Engine(#[from] remit_engine::Error),
@@ -134,7 +131,6 @@ impl Error {
         let text = match self {
             Error::Eval(error) => return error.hint(),
             Error::Fault(error) => return error.hint(),
-            Error::Corpus(error) => return error.hint(),
             Error::Engine(error) => return error.hint(),
             Error::Results(error) => return error.hint(),
             Error::Setting { key: "eval.model" | "eval.out" | "eval.overwrite", .. } => {
