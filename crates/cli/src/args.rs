@@ -8,7 +8,8 @@ use crate::commands;
 use crate::progress::Display;
 use crate::render::error::{Failure, exit_code_of};
 use crate::settings::{self, Resolved};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{PathBufValueParser, TypedValueParser};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use remit_engine::Engine;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -132,7 +133,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(parts) => parts,
         Err(error) => return exit_code_of(json, || Err(error.into())),
     };
-    let Cli { verb, mut shared } = match Cli::try_parse_from(rest) {
+    let parsed = command().try_get_matches_from(rest);
+    let Cli { verb, mut shared } = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) if json && error.use_stderr() => return exit_code_of(true, || Err(misunderstood(&error))),
         Err(error) => error.exit(),
@@ -144,6 +146,24 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         verb.run(&shared)?;
         if shows_engine { shared.show_engine() } else { Ok(()) }
     })
+}
+
+/// The command line, in whose paths `~/` is the home directory: a shell puts it in only where it begins a word.
+fn command() -> clap::Command {
+    fn at_home(arg: clap::Arg) -> clap::Arg {
+        let is_path = arg.get_value_parser().type_id() == std::any::TypeId::of::<PathBuf>();
+        let expand = |path: PathBuf| match path.to_str() {
+            Some(text) => settings::at_home(text).map(|expanded| expanded.map_or(path, PathBuf::from)),
+            None => Ok(path),
+        };
+        if is_path { arg.value_parser(PathBufValueParser::new().try_map(expand)) } else { arg }
+    }
+    let verbs: Vec<String> =
+        Cli::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    let command = Cli::command().mut_args(at_home);
+    verbs
+        .into_iter()
+        .fold(command, |command, verb| command.mut_subcommand(verb, |verb| verb.mut_args(at_home)))
 }
 
 /// What clap says, parted into message and advice.
@@ -253,7 +273,7 @@ impl Shared {
         let flags = Flags::default().value("engine.kind", kind).0;
         let ours = self.overrides.iter().filter(|argument| is_of_engine(argument)).cloned();
         let overrides: Vec<String> = flags.into_iter().chain(ours).collect();
-        Ok(Shared::with_warnings(recipe.resolve("engine", &overrides)?))
+        Ok(Shared::with_warnings(recipe.resolve("engine", &toml::Table::new(), &overrides)?))
     }
 
     /// The settings of a stage: recipe, then `flags`, then overrides. Warnings are shown.
@@ -262,10 +282,14 @@ impl Shared {
         section: &str,
         flags: Flags,
     ) -> Result<Resolved<T>, Failure> {
+        if let Some(path) = &flags.1 {
+            text_of(path)?;
+        }
         // Flags come first so that a dotted override, which says exactly what it means, has the last word.
         let others = self.overrides.iter().filter(|argument| !is_of_engine(argument)).cloned();
         let overrides: Vec<String> = flags.0.into_iter().chain(others).collect();
-        let resolved = settings::resolve(self.config.as_deref(), section, &SECTIONS, &overrides)?;
+        let defaults = commands::stage::defaults(section);
+        let resolved = settings::resolve(self.config.as_deref(), section, &SECTIONS, &defaults, &overrides)?;
         Ok(Shared::with_warnings(resolved))
     }
 
@@ -283,14 +307,27 @@ pub fn is_of_engine(argument: &str) -> bool {
     argument.split(['.', '=']).next() == Some("engine")
 }
 
-/// Flags of a verb, as overrides of its table.
+/// Flags of a verb, as overrides of its table, and a path among them that cannot be one.
 #[derive(Clone, Debug, Default)]
-pub struct Flags(Vec<String>);
+pub struct Flags(Vec<String>, Option<PathBuf>);
+
+/// A path as the text of a setting.
+///
+/// # Errors
+/// A path that is not UTF-8, which no text can name.
+pub fn text_of(path: &Path) -> Result<String, Failure> {
+    let text = path.to_str().map(str::to_owned);
+    text.ok_or_else(|| {
+        Failure::usage(format!("`{}` is not UTF-8, and settings are", path.display()))
+            .hint("name the directory that it lies in, or a pattern with `*`; or rename it")
+    })
+}
 
 impl Flags {
     /// `section.key = path`, where the flag was given.
     #[must_use]
-    pub fn path(self, key: &str, path: Option<&Path>) -> Flags {
+    pub fn path(mut self, key: &str, path: Option<&Path>) -> Flags {
+        self.1 = self.1.or_else(|| path.filter(|path| path.to_str().is_none()).map(Path::to_owned));
         self.value(key, path.map(|path| path.to_string_lossy().into_owned()))
     }
 
@@ -305,11 +342,10 @@ impl Flags {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

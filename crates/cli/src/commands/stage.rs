@@ -8,12 +8,43 @@ use crate::render::print;
 use crate::render::style::{Colours, Ink};
 use crate::render::table::Table;
 use crate::render::units;
+use clap::Args;
 use remit_engine::Engine;
 use remit_train::health::Action;
 use remit_train::metrics::{EvalRecord, HealthRecord, StepRecord, StepTiming};
 use remit_train::settings::StageSettings as _;
-use remit_train::{Memory, Observer, Planned, Stage, Summary};
+use remit_train::{Memory, Observer, Planned, Stage, Summary, Text};
 use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// Flags of every verb that trains.
+#[derive(Debug, Args)]
+pub struct Training {
+    /// Run directory
+    #[arg(long, value_name = "DIR")]
+    pub run: Option<PathBuf>,
+    /// Checkpoint or run to start from
+    #[arg(long, value_name = "DIR")]
+    pub from: Option<PathBuf>,
+    /// Length of the run in steps
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u32>,
+    /// Peak learning rate
+    #[arg(long, value_name = "RATE")]
+    pub learning_rate: Option<f64>,
+}
+
+impl Training {
+    /// As settings of a stage.
+    pub fn flags(&self, stage: &str) -> Flags {
+        let key = |key: &str| format!("{stage}.{key}");
+        Flags::default()
+            .path(&key("run"), self.run.as_deref())
+            .path(&key("from"), self.from.as_deref())
+            .value(&key("steps"), self.steps)
+            .value(&key("optimizer.learning_rate"), self.learning_rate)
+    }
+}
 
 /// What a stage that trains shows of itself.
 pub(super) trait StageVerb: Stage {
@@ -32,6 +63,17 @@ pub(super) trait StageVerb: Stage {
     fn result(summary: &Summary) -> String {
         describe(summary)
     }
+}
+
+/// What a stage decides of tables that its settings leave out.
+pub fn defaults(section: &str) -> toml::Table {
+    let stages = [Text::Pretrain, Text::Midtrain, Text::Sft];
+    let Some(stage) = stages.into_iter().find(|stage| stage.name() == section) else {
+        return toml::Table::new();
+    };
+    let mut settings = remit_train::Settings::default();
+    stage.complete(&mut settings);
+    toml::Table::try_from(settings).expect("settings are plain values")
 }
 
 /// Runs the verb of a stage.
