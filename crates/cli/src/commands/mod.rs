@@ -6,6 +6,7 @@ pub mod dynamics;
 pub mod engine;
 pub mod eval;
 mod excerpts;
+mod first;
 pub mod flywheel;
 pub mod generate;
 pub mod inspect;

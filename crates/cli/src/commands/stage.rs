@@ -1,15 +1,15 @@
 //! What the verbs that train have in common: settings, plan, dry run, progress, result.
 
-use super::print_json;
+use super::{first, print_json};
 use crate::args::{Flags, Shared};
 use crate::progress::{Display, Sequences, StepProgress, Steps};
-use crate::render::error::Failure;
+use crate::render::error::{Failure, warn};
 use crate::render::print;
 use crate::render::style::{Colours, Ink};
 use crate::render::table::Table;
 use crate::render::units;
 use clap::Args;
-use remit_engine::Engine;
+use remit_engine::{Available, Engine};
 use remit_train::health::Action;
 use remit_train::metrics::{EvalRecord, HealthRecord, StepRecord, StepTiming};
 use remit_train::settings::StageSettings as _;
@@ -82,23 +82,58 @@ where
     Failure: From<V::Error>,
 {
     let settings = shared.resolve::<V::Settings>(verb.name(), flags)?;
-    let plan = verb.plan(settings.value)?;
-    if shared.dry_run && shared.json {
-        let mut facts = json!({ "settings": plan.settings() });
-        let (Value::Object(all), Value::Object(own)) = (&mut facts, V::facts(&plan)) else {
-            unreachable!("both are written as objects")
-        };
-        all.extend(own);
-        return print_json(&facts);
-    }
+    let mut plan = verb.plan(settings.value)?;
     if shared.dry_run {
-        return print(&V::describe(&plan, &settings.toml)?);
+        return look::<V>(&mut plan, &settings.toml, shared);
     }
     if let (Some(reading), false) = (V::reading(&plan), shared.quiet) {
         eprintln!("{reading}");
     }
     let summary = make(plan, verb.name(), &mut *shared.engine()?, shared.display())?;
     shared.print(|| V::result(&summary), &summary)
+}
+
+/// Shows what a run will do, the first of what it learns from, and whether memory is enough.
+fn look<V: StageVerb>(plan: &mut V::Plan, settings: &str, shared: &Shared) -> Result<(), Failure>
+where
+    Failure: From<V::Error>,
+{
+    let available = shared.engine_settings()?.value.available_memory();
+    let fitted = remit_train::fit(plan, available);
+    let first = plan.first()?;
+    if shared.json {
+        let mut facts = json!({
+            "settings": plan.settings(), "first": first::facts(&first)?, "memory_available": available.map(|available| available.bytes),
+            "fits": fitted.is_ok(),
+        });
+        let (Value::Object(all), Value::Object(own)) = (&mut facts, V::facts(plan)) else {
+            unreachable!("both are written as objects")
+        };
+        all.extend(own);
+        print_json(&facts)?;
+    } else {
+        let mut text = V::describe(plan, settings)?;
+        if let Some(Available { bytes, bound }) = available {
+            text += &format!(
+                "memory  {} of {} that {bound} has available\n",
+                units::bytes(plan.memory().total()),
+                units::bytes(bytes)
+            );
+        }
+        if let Ok(Some(size)) = fitted {
+            text += &format!("{} = {size}  the largest that memory is enough for\n", plan.micro_batch().key);
+        }
+        print(&format!("{text}\n{}", first::describe(&first)?))?;
+    }
+    match fitted {
+        Ok(_) => Ok(()),
+        // A run may be planned here that is to be made on a larger machine.
+        Err(error) => {
+            let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            warn(&format!("{error}{hint}"));
+            Ok(())
+        }
+    }
 }
 
 /// Runs a plan with progress under a name.
