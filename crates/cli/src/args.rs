@@ -118,6 +118,8 @@ enum Verb {
     Compare(commands::compare::Arguments),
     /// Every checkpoint of a run beside a frozen reference: gap, divergences, agreement, entropy
     Dynamics(commands::dynamics::Arguments),
+    /// The keys of a recipe's tables, with their defaults
+    Settings(commands::settings::Arguments),
     /// What an engine finds on this machine, and whether it computes what this process does
     Engine(commands::engine::Arguments),
     /// Continue a prompt
@@ -161,9 +163,32 @@ fn command() -> clap::Command {
     let verbs: Vec<String> =
         Cli::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
     let command = Cli::command().mut_args(at_home);
-    verbs
-        .into_iter()
-        .fold(command, |command, verb| command.mut_subcommand(verb, |verb| verb.mut_args(at_home)))
+    verbs.into_iter().fold(command, |command, verb| {
+        command.mut_subcommand(verb, |verb| {
+            let help = tables_of(verb.get_name());
+            let verb = verb.mut_args(at_home);
+            if help.is_empty() { verb } else { verb.after_help(help) }
+        })
+    })
+}
+
+/// What the help of a verb says of its settings; nothing where it has none.
+fn tables_of(verb: &str) -> String {
+    let table = match verb {
+        "train-tokenizer" => "tokenizer",
+        verb if SECTIONS.contains(&verb) => verb,
+        _ => return String::new(),
+    };
+    let others = match verb {
+        "engine" | "prepare" | "train-tokenizer" => "",
+        "flywheel" => ", those of its stages, and [engine]",
+        _ => " and [engine]",
+    };
+    let name = if verb == "flywheel" { "TABLE" } else { table };
+    format!(
+        "Settings: the recipe's table [{table}]{others}, then these options, then dotted ones such as --{table}.KEY=VALUE.\n\
+         `remit settings {name}` lists all keys with their defaults."
+    )
 }
 
 /// What clap says, parted into message and advice.
@@ -213,6 +238,7 @@ impl Verb {
             Verb::Eval(arguments) => commands::eval::run(arguments, shared),
             Verb::Compare(arguments) => commands::compare::run(arguments, shared),
             Verb::Dynamics(arguments) => commands::dynamics::run(arguments, shared),
+            Verb::Settings(arguments) => commands::settings::run(arguments, shared),
             Verb::Engine(arguments) => commands::engine::run(arguments, shared),
             Verb::Generate(arguments) => commands::generate::run(arguments, shared),
         }
@@ -346,6 +372,70 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         command().debug_assert();
+    }
+
+    /// The verbs that can say what is written in a file of a crate.
+    fn verbs_of(path: &str) -> Vec<&str> {
+        let command = path.strip_prefix("cli/src/commands/").and_then(|name| name.strip_suffix(".rs"));
+        match (command, path.split_once("/src/")) {
+            (Some("train"), _) => vec!["pretrain", "midtrain"],
+            (Some("train_tokenizer"), _) => vec!["train-tokenizer"],
+            (Some(verb), _) => vec![verb],
+            (_, Some(("corpus", "prepare/mod.rs"))) => vec!["prepare"],
+            (_, Some(("corpus", _))) => vec!["prepare", "train-tokenizer"],
+            (_, Some(("eval", rest))) if rest.starts_with("dynamics") => vec!["dynamics"],
+            (_, Some(("eval", rest))) if rest.starts_with("compare") => vec!["compare"],
+            (_, Some(("eval", _))) => vec!["eval"],
+            (_, Some(("flywheel", _))) => vec!["flywheel"],
+            (_, Some(("train", _))) => vec!["pretrain", "midtrain", "sft", "dpo", "rl", "score"],
+            // Anyone: what these name must be an option of every verb.
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn every_option_that_a_message_names_exists() {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let files = remit_corpus::files_at(&crates.join("*/src/**/*.rs")).expect("the sources");
+        let command = command();
+        let has = |verb: &str, option: &str| {
+            let verb = command.find_subcommand(verb).unwrap_or_else(|| panic!("there is no verb `{verb}`"));
+            let mut all = verb.get_arguments().chain(command.get_arguments());
+            all.any(|argument| argument.get_long() == Some(option))
+        };
+        let mut count = 0;
+        for file in files {
+            let path = file.strip_prefix(&crates).expect("a path below").to_str().expect("ASCII").to_owned();
+            if path.contains("tests") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&file).expect("a source");
+            let shown = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            for quoted in shown.flat_map(|line| line.split('`').skip(1).step_by(2)) {
+                let words: Vec<&str> = quoted.split_whitespace().collect();
+                let verbs = match words[..] {
+                    ["remit", verb, ..] => vec![verb],
+                    [option, ..] if option.starts_with("--") => verbs_of(&path),
+                    _ => continue,
+                };
+                let options = words.iter().filter_map(|word| word.strip_prefix("--")?.split('=').next());
+                let named = |option: &&str| {
+                    option.starts_with(|c: char| c.is_ascii_lowercase())
+                        && option.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+                };
+                for option in options.filter(named) {
+                    count += 1;
+                    let is_everyones =
+                        command.get_arguments().any(|argument| argument.get_long() == Some(option));
+                    let is_theirs = !verbs.is_empty() && verbs.iter().all(|verb| has(verb, option));
+                    assert!(
+                        is_everyones || is_theirs,
+                        "{path}: `{quoted}` names --{option}, which {verbs:?} lack"
+                    );
+                }
+            }
+        }
+        assert!(count > 20, "only {count} were found");
     }
 
     #[test]

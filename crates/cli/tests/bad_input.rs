@@ -758,7 +758,10 @@ fn settings_that_make_no_sense() {
     let hint = "`--dry-run` shows all settings as they are resolved";
     for (setting, error) in [
         ("steps=0", "`midtrain.steps` must be more than nothing, as must `tokens` and `epochs`"),
-        ("tokens=5", "`midtrain.steps` is the length of the run: give one of `steps`, `tokens` and `epochs`"),
+        (
+            "tokens=5 --midtrain.epochs=1",
+            "`midtrain.steps` is the length of the run: give one of `steps`, `tokens` and `epochs`",
+        ),
         ("data.window=0", "`midtrain.data.window` is 0, but a window has at least one prediction"),
         ("data.batch_windows=0", "`midtrain.data.batch_windows` is 0, but a step has at least one window"),
         ("clip_norm=-1", "`midtrain.clip_norm` must be a finite number, 0 or more"),

@@ -249,7 +249,7 @@ impl Planned for Plan {
                 let directory = self.material.tokenizer();
                 let tokenizer =
                     directory.map(|directory| Tokenizer::open(&directory)).transpose()?.map(Arc::new);
-                Ok(First { parts: vec![("document", Example { tokens, mask })], tokenizer })
+                Ok(First { parts: vec![("text", Example { tokens, mask })], tokenizer })
             }
         }
     }

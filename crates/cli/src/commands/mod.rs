@@ -16,6 +16,7 @@ pub mod quickstart;
 pub mod report;
 pub mod rl;
 pub mod score;
+pub mod settings;
 pub mod sft;
 pub mod stage;
 pub mod train;

@@ -115,13 +115,13 @@ where
         let mut text = V::describe(plan, settings)?;
         if let Some(Available { bytes, bound }) = available {
             text += &format!(
-                "memory  {} of {} that {bound} has available\n",
+                "memory         {} needed; {bound} has {} available\n",
                 units::bytes(plan.memory().total()),
                 units::bytes(bytes)
             );
         }
         if let Ok(Some(size)) = fitted {
-            text += &format!("{} = {size}  the largest that memory is enough for\n", plan.micro_batch().key);
+            text += &format!("{} = {size}, the largest that memory is enough for\n", plan.micro_batch().key);
         }
         print(&format!("{text}\n{}", first::describe(&first)?))?;
     }

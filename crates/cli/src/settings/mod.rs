@@ -28,6 +28,7 @@
 //! keys without naming the allowed ones), and tagged enums as `#[serde(tag = "kind")]`.
 
 mod error;
+mod list;
 mod overrides;
 mod reader;
 mod tree;
@@ -42,6 +43,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use error::{Place, SettingsError};
+pub use list::list;
 pub use overrides::split_overrides;
 pub use tree::{at_home, unescape};
 
