@@ -386,6 +386,7 @@ mod tests {
             (_, Some(("eval", rest))) if rest.starts_with("dynamics") => vec!["dynamics"],
             (_, Some(("eval", rest))) if rest.starts_with("compare") => vec!["compare"],
             (_, Some(("eval", _))) => vec!["eval"],
+            (_, Some(("results", _))) => vec!["eval", "dynamics"],
             (_, Some(("flywheel", _))) => vec!["flywheel"],
             (_, Some(("train", _))) => vec!["pretrain", "midtrain", "sft", "dpo", "rl", "score"],
             // Anyone: what these name must be an option of every verb.

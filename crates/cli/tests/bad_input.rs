@@ -422,7 +422,7 @@ fn scores_of_something_else() {
         &home,
         "score --config recipe.toml --shard 1/2",
         "the scores in `scores` were begun in 1 shard(s), not in 2",
-        "go on with `--shard i/1`, or remove the directory to begin anew",
+        "go on with `remit score --shard i/1`, or remove the directory to begin anew",
     );
     home.ok("score --config recipe.toml --quiet --out parts --shard 1/2");
     check(
@@ -791,7 +791,7 @@ fn settings_that_make_no_sense() {
         "objective.temperature=0",
         "optimizer.betas=[1.0,0.9]",
         "data.mixture={none={weight=1}}",
-        "epochs=-1",
+        "steps=-1",
         "seed=-1",
         "steps=1.5",
         "data.window=1e99",

@@ -29,6 +29,6 @@ pub enum Error {
 impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
-        Some("choose another output, or remove the file".to_owned())
+        Some("choose another output with `--out`, or remove the file".to_owned())
     }
 }
