@@ -11,11 +11,11 @@ pub struct Allocator;
 fn give_up(layout: Layout) -> ! {
     let mut line = [0; 160];
     let mut rest = &mut line[..];
-    let _ = write!(rest, "error: out of memory: {} bytes more are not to be had\n", layout.size());
+    let _ = writeln!(rest, "error: out of memory: {} bytes could not be allocated", layout.size());
     let unused = rest.len();
     let written = line.len() - unused;
     let _ = std::io::stderr().write_all(&line[..written]);
-    let hint = "hint: `--dry-run` says what a run needs; smaller windows or micro-batches need less\n";
+    let hint = "hint: end other programs or raise the limit; `--dry-run` says what a run needs\n";
     let _ = std::io::stderr().write_all(hint.as_bytes());
     std::process::exit(1)
 }

@@ -34,7 +34,8 @@ fn the_first_example_is_shown_with_what_is_learned_of_it() {
         assert!(shown.contains(line), "no {line:?} in {shown}");
     }
 
-    let plan = home.json("dpo one.jsonl --from pretrain --run dpo --epochs 1 --dpo.window=64 --dry-run --json");
+    let plan =
+        home.json("dpo one.jsonl --from pretrain --run dpo --epochs 1 --dpo.window=64 --dry-run --json");
     let [chosen, rejected] = &plan["first"].as_array().unwrap()[..] else { panic!("{plan}") };
     assert_eq!((&chosen["name"], &rejected["name"]), (&json!("chosen"), &json!("rejected")));
     assert_eq!(texts(chosen, false), texts(rejected, false));
@@ -154,4 +155,21 @@ fn paths_begin_at_home_and_patterns_are_typed_as_they_are() {
     home.write("joined.txt", "q\nw");
     home.ok("prepare joined.txt --tokenizer tokenizer.json --out joined");
     assert_eq!(home.read("new/tokens.bin"), home.read("joined/tokens.bin"));
+}
+
+#[test]
+fn no_memory_is_an_error_and_no_abort() {
+    let home = Home::new();
+    home.ok("train-tokenizer --config recipe.toml --out tokenizer.json --quiet");
+    // One line, which is read whole and larger than the limit; the file has a hole, and takes no room on disk.
+    let mut command = std::process::Command::new("sh");
+    let line = format!(
+        "truncate -s 3G huge.jsonl; ulimit -v 2000000; exec {} prepare huge.jsonl --tokenizer tokenizer.json --out new --quiet",
+        env!("CARGO_BIN_EXE_remit")
+    );
+    command.args(["-c", &line]).current_dir(home.path());
+    let done = Done::of(command);
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+    assert!(done.stderr.starts_with("error: out of memory: "), "{}", done.stderr);
+    assert!(done.stderr.contains("\nhint: "), "{}", done.stderr);
 }

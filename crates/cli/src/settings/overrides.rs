@@ -96,7 +96,7 @@ pub(super) fn apply(
                         entries.remove(other);
                         warnings.push(format!(
                             "`{}` of the recipe has no effect: `{key}` on the command line is in its place",
-                            [&parents[..], &[other]].concat().join(".")
+                            [parents, &[other]].concat().join(".")
                         ));
                     }
                 }

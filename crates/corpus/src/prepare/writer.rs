@@ -206,7 +206,7 @@ impl Writer {
     /// Makes what was appended count.
     pub fn commit(&mut self) -> Result<(), Error> {
         let bytes = serde_json::to_vec(&self.state).expect("plain values are valid JSON");
-        Ok(remit_store::atomic::write(&self.directory.join(STATE_FILE), &bytes)?)
+        remit_store::atomic::write(&self.directory.join(STATE_FILE), &bytes)
     }
 
     /// Writes the manifests, the main one last: with it the store is complete.
