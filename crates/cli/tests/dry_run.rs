@@ -54,8 +54,13 @@ fn the_first_example_is_shown_with_what_is_learned_of_it() {
 
 /// Runs with a limit on address space, so that it is the same on every machine.
 fn limited(home: &Home, line: &str) -> Done {
+    limited_to(home, 6_000_000, line)
+}
+
+/// The same with a limit in KiB.
+fn limited_to(home: &Home, limit: u64, line: &str) -> Done {
     let mut command = std::process::Command::new("sh");
-    let line = format!("ulimit -v 6000000; exec {} {line}", env!("CARGO_BIN_EXE_remit"));
+    let line = format!("ulimit -v {limit}; exec {} {line}", env!("CARGO_BIN_EXE_remit"));
     command.args(["-c", &line]).current_dir(home.path()).env_remove("RUST_BACKTRACE");
     Done::of(command)
 }
@@ -91,6 +96,21 @@ fn the_micro_batch_is_the_largest_that_memory_is_enough_for() {
     // Where all of a step fits, nothing is said or changed.
     let small = home.json("midtrain --config recipe.toml --dry-run --json");
     assert_eq!(small["settings"]["data"]["micro_batch_windows"], json!(0));
+}
+
+#[test]
+fn a_run_goes_on_with_the_micro_batch_that_it_was_begun_with() {
+    let home = Home::trained();
+    let line = "midtrain --config recipe.toml --run new --steps 1 --midtrain.objective.kind=ntp --midtrain.data.batch_windows=8000 --quiet";
+    let done = limited_to(&home, 1_000_000, line);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let settings: toml::Table = home.text("new/settings.toml").parse().unwrap();
+    let size = settings["data"]["micro_batch_windows"].as_integer().unwrap();
+    assert!((1..8000).contains(&size), "{size}");
+    // With all memory it is the same run, and not one of other settings.
+    let before = home.outcome("new");
+    home.ok(line);
+    common::check_same("the same again", &before, &home.outcome("new"));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Memory that can still be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Available {
-    /// Bytes.
+    /// Bytes, without the sixteenth of them that is left for what no estimate counts.
     pub bytes: u64,
     /// What bounds them.
     pub bound: Bound,
@@ -49,7 +49,8 @@ impl Available {
             (Bound::AddressSpace, address_space(root)),
         ];
         let known = bounds.into_iter().filter_map(|(bound, bytes)| Some(Available { bytes: bytes?, bound }));
-        known.min_by_key(|available| available.bytes)
+        let least = known.min_by_key(|available| available.bytes)?;
+        Some(Available { bytes: least.bytes - least.bytes / 16, ..least })
     }
 }
 
@@ -105,12 +106,15 @@ fn left_in(mounted: &Path, path: &str, [limit, usage, inactive]: [&str; 3]) -> O
         .min()
 }
 
+/// Address space that threads take for their stacks and heaps, mostly without using it.
+const THREADS_BYTES: u64 = 256 << 20;
+
 fn address_space(root: &Path) -> Option<u64> {
     let limits = read_to_string(root.join("proc/self/limits")).ok()?;
     let limit = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
     let limit: u64 = limit.split_whitespace().next()?.parse().ok()?;
     let taken = kibibytes(&read_to_string(root.join("proc/self/status")).ok()?, "VmSize:")?;
-    Some(limit.saturating_sub(taken))
+    Some(limit.saturating_sub(taken + THREADS_BYTES))
 }
 
 #[cfg(test)]
@@ -133,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_nearest_bound_counts() {
-        let is = |bytes, bound| Some(Available { bytes, bound });
+        let is = |bytes: u64, bound| Some(Available { bytes: bytes - bytes / 16, bound });
         assert_eq!(system(&[]), None);
         assert_eq!(system(&[MACHINE]), is(500 << 10, Bound::Machine));
         let group = ("proc/self/cgroup", "0::/a/b\n");
@@ -176,7 +180,9 @@ mod tests {
             system(&[MACHINE, ("proc/self/limits", &line), ("proc/self/status", "VmSize:\t    2 kB\n")])
         };
         assert_eq!(limits("unlimited"), is(500 << 10, Bound::Machine));
-        assert_eq!(limits("4096"), is(2048, Bound::AddressSpace));
+        let limit = THREADS_BYTES + 4096;
+        assert_eq!(limits(&limit.to_string()), is(2048, Bound::AddressSpace));
+        assert_eq!(limits("4096"), is(0, Bound::AddressSpace));
     }
 
     #[test]
