@@ -1,5 +1,7 @@
 //! What can go wrong between settings and a trained model.
 
+use remit_engine::Available;
+use remit_engine::memory::in_words;
 use std::path::PathBuf;
 
 /// An error of this crate.
@@ -199,6 +201,20 @@ pub enum Error {
         /// Rule, value and limit.
         breach: Box<crate::health::Breach>,
     },
+    /// A run that needs more memory than there is.
+    #[error("the run needs {} of memory, and {} has {} available", in_words(*needed), available.bound, in_words(available.bytes))]
+    TooMuchMemory {
+        /// The setting of how much is in a forward pass.
+        key: &'static str,
+        /// Bytes.
+        needed: u64,
+        /// What there is.
+        available: Available,
+        /// The largest value of the setting that fits, if there is one.
+        fitting: Option<usize>,
+        /// Bytes with that value, or with 1.
+        least: u64,
+    },
     /// A sequence without a prediction.
     #[error("sequence {index} has {length} tokens, and a prediction takes two")]
     TooShort {
@@ -249,6 +265,13 @@ impl Error {
                 "{}; to go on from here all the same, set `health.{}.action` to \"warn\" and give the same command again",
                 breach.rule.meaning(),
                 breach.rule.name()
+            ),
+            Error::TooMuchMemory { key, fitting: Some(size), least, .. } => {
+                format!("`{key} = {size}` needs {}; the result is the same to rounding", in_words(*least))
+            }
+            Error::TooMuchMemory { key, least, .. } => format!(
+                "even `{key} = 1` needs {}: choose shorter windows, `recompute = true` or a smaller model, or end other programs",
+                in_words(*least)
             ),
             Error::TooShort { .. } => return None,
         })

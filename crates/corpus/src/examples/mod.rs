@@ -21,6 +21,7 @@ mod rows;
 mod template;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -42,6 +43,9 @@ const CHUNK_ROWS: usize = 1024;
 
 /// Where rows have the right answer when nothing is said: as TRL, open-instruct, verl and GSM8K name it.
 const USUAL_ANSWERS: [&str; 4] = ["solution", "ground_truth", "reward_model.ground_truth", "answer"];
+
+/// What conversations have beside their messages.
+const USUAL_COLUMNS: [&str; 3] = ["tools", "documents", "chat_template_kwargs"];
 
 /// How files become examples.
 ///
@@ -208,6 +212,19 @@ impl Encoder {
         })
     }
 
+    /// The fields of a row that are looked at. The first part of a name with dots may be the field.
+    pub fn fields(&self) -> BTreeSet<String> {
+        let templates =
+            [&self.prompt, &self.completion, &self.chosen, &self.rejected].into_iter().chain(&self.answer);
+        let names = templates.flat_map(Template::fields).chain(USUAL_ANSWERS).chain([self.messages.as_str()]);
+        let names: BTreeSet<&str> = names.chain(USUAL_COLUMNS).collect();
+        names
+            .iter()
+            .flat_map(|name| [*name, name.split('.').next().unwrap_or(name)])
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// What a row teaches: its completion, or all that the assistant says in its conversation.
     ///
     /// # Errors
@@ -283,7 +300,7 @@ impl Encoder {
         match USUAL_ANSWERS.into_iter().find(|field| row.get(field).is_some_and(|value| !value.is_null())) {
             Some(field) => Ok(text_of(row, field)?.into_owned()),
             None => {
-                let (wanted, available) = (list(&USUAL_ANSWERS), list(&available(row)));
+                let (wanted, available) = (list(&USUAL_ANSWERS), list(&row.names()));
                 let error = fault!("no answer: none of the fields {wanted}; the record has {available}");
                 Err(row.error(error.with_hint("set `answer` to the field with the right answer")))
             }
@@ -301,7 +318,7 @@ impl Encoder {
             let example = self.example(row)?;
             Ok(self.fits(row, &example, length)?.then_some(example))
         };
-        let num_dropped = encode_all(rows, encode, |example| packed.push(&example))?;
+        let num_dropped = encode_all(rows.only(self.fields()), encode, |example| packed.push(&example))?;
         packed.finish(num_dropped)
     }
 
@@ -316,7 +333,7 @@ impl Encoder {
             let fits = self.fits(row, &pair[0], length)? && self.fits(row, &pair[1], length)?;
             Ok(fits.then_some(pair))
         };
-        let num_dropped = encode_all(rows, encode, |pair| pairs.push(pair))?;
+        let num_dropped = encode_all(rows.only(self.fields()), encode, |pair| pairs.push(pair))?;
         if pairs.is_empty() {
             return Err(pack::no_examples(num_dropped, length));
         }
@@ -527,17 +544,19 @@ fn fill(row: &Row, template: &Template) -> Result<String, Error> {
     template.fill(|field| text_of(row, field))
 }
 
-/// The text of a field; a number is its JSON.
+/// The text of a field; a number is spelt as in the file.
 fn text_of<'a>(row: &'a Row, field: &str) -> Result<Cow<'a, str>, Error> {
     use serde_json::Value;
     match row.get(field) {
         Some(Value::String(text)) => Ok(Cow::Borrowed(text)),
-        Some(Value::Number(number)) => Ok(Cow::Owned(number.to_string())),
+        Some(Value::Number(number)) => {
+            Ok(Cow::Owned(row.spelling(field).unwrap_or_else(|| number.to_string())))
+        }
         Some(other) => {
             Err(row.error(BadRecord::NotAString { field: field.to_owned(), found: kind(other) }.in_row()))
         }
         None => {
-            let (field, available) = (field.to_owned(), available(row));
+            let (field, available) = (field.to_owned(), row.names());
             Err(row.error(BadRecord::MissingField { field, available }.in_row()))
         }
     }
@@ -549,11 +568,4 @@ const REPAIR_OR_REMOVE: &str = "repair or remove the record";
 /// There is nothing to learn: `part` is `completion`, `chosen`, `rejected` or `prompt`.
 fn empty(part: &str) -> Error {
     fault!("the {part} is empty").with_hint(REPAIR_OR_REMOVE)
-}
-
-/// The fields of a row, sorted.
-fn available(row: &Row) -> Vec<String> {
-    let mut available: Vec<String> = row.fields.keys().cloned().collect();
-    available.sort();
-    available
 }

@@ -382,12 +382,9 @@ fn role(message: &Value) -> String {
 
 /// The value of a field with the order of keys that it was written in.
 fn ordered(row: &Row, field: &str) -> Value {
-    let record: Value = serde_json::from_str(row.json()).expect("it was read as JSON before");
-    let get = |value: Value, name: &str| value.get_attr(name).unwrap_or_default();
-    match get(record.clone(), field) {
-        value if value.is_undefined() => field.split('.').fold(record, get),
-        value => value,
-    }
+    // Of the other fields, of which some may not have been read, nothing is looked at.
+    let json = row.spelling(field);
+    json.map(|json| serde_json::from_str(&json).expect("it was read as JSON before")).unwrap_or_default()
 }
 
 /// The environment that `transformers` renders in.

@@ -16,9 +16,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use remit_fault::fault;
 use serde::{Deserialize, Serialize};
 
-use crate::read::{
-    ResolvedFormat, SourceFiles, UNIT_BYTES, Unit, UnitSettings, Units, find_files, total_bytes,
-};
+use crate::read::{SourceFiles, UNIT_BYTES, Unit, UnitSettings, Units, find_files, total_bytes};
 use crate::tokenizer::{CONFIG_FILE, TOKENIZER_FILE};
 use crate::{Dtype, Error, Progress, Skipped, Source, SourceEntry, TokenStore, Tokenizer, error};
 use encode::{EncodedUnit, encode};
@@ -424,8 +422,7 @@ impl Vocabulary {
 
     /// Whether what the sources need is there, before any work is done.
     fn check(&self, settings: &Prepare, sources: &[SourceFiles]) -> Result<(), Error> {
-        let is_text =
-            |source: &&SourceFiles| source.files.iter().any(|file| file.format != ResolvedFormat::Tokens);
+        let is_text = |source: &&SourceFiles| source.files.iter().any(|file| !file.format.is_tokens());
         let Some(source) = sources.iter().find(is_text) else { return Ok(()) };
         let Some(tokenizer) = &self.tokenizer else {
             return Err(fault!(

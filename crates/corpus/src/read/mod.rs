@@ -7,6 +7,7 @@
 pub(crate) mod input;
 pub(crate) mod jsonl;
 pub(crate) mod parquet;
+mod paths;
 mod pieces;
 mod source;
 pub(crate) mod template;
@@ -14,9 +15,11 @@ mod text;
 mod tokens;
 mod units;
 
+pub use paths::files_at;
+pub(crate) use paths::find;
 pub(crate) use pieces::{Content, Piece};
-pub use source::{Format, Source, Split, TokenDtype, files_at};
-pub(crate) use source::{ResolvedFormat, expand, paths_at};
+pub use source::{Format, Source, Split, TokenDtype};
+pub(crate) use source::{ResolvedFormat, expand};
 pub use units::Skipped;
 pub(crate) use units::{Cursor, SourceFiles, UNIT_BYTES, Unit, UnitSettings, Units, find_files, total_bytes};
 
@@ -99,8 +102,10 @@ pub(crate) fn open(
         ResolvedFormat::Parquet => {
             Box::new(parquet::ParquetReader::open(path, template::Template::parse(&source.text_field)?, at)?)
         }
-        ResolvedFormat::Tokens => {
-            Box::new(tokens::TokenReader::open(path, source.token_dtype, at, eos, vocab_size)?)
+        ResolvedFormat::Tokens | ResolvedFormat::Raw => {
+            let has_header = format == ResolvedFormat::Tokens && input::plain_name(path).ends_with(".npy");
+            let dtype = source.token_dtype;
+            Box::new(tokens::TokenReader::open(path, has_header, dtype, at, eos, vocab_size)?)
         }
     })
 }

@@ -57,18 +57,23 @@ impl Number {
 impl TokenReader {
     pub fn open(
         path: &Path,
+        has_header: bool,
         dtype: TokenDtype,
         at: Position,
         eos: Option<u32>,
         vocab_size: u32,
     ) -> Result<TokenReader, Error> {
-        let is_npy = path.to_string_lossy().to_lowercase();
-        let is_npy = is_npy.strip_suffix(".gz").or(is_npy.strip_suffix(".zst")).unwrap_or(&is_npy);
-        let (number, promised, header_bytes) = if is_npy.ends_with(".npy") {
+        let (number, promised, header_bytes) = if has_header {
             let (number, count, header_bytes) = npy_header(path, &mut Input::open(path, 0)?)?;
             (number, Some(count), header_bytes)
         } else {
-            (if dtype == TokenDtype::U16 { Number::U16 } else { Number::U32 }, None, 0)
+            let number = match dtype {
+                TokenDtype::U16 => Number::U16,
+                TokenDtype::U32 => Number::U32,
+                TokenDtype::I32 => Number::I32,
+                TokenDtype::I64 => Number::I64,
+            };
+            (number, None, 0)
         };
         Ok(TokenReader {
             path: path.to_owned(),
@@ -117,7 +122,13 @@ impl TokenReader {
                     "token {} is {id}, outside the vocabulary of {} tokens",
                     self.taken, self.vocab_size
                 );
-                return Err(wrong(&self.path, &message));
+                let error = wrong(&self.path, &message);
+                return Err(match self.promised {
+                    Some(_) => error,
+                    None => error.with_hint(
+                        "check the source's `token_dtype`, and that the tokenizer is the one that made it",
+                    ),
+                });
             }
             self.taken_tokens.push(id as u32);
             self.taken += 1;
@@ -181,7 +192,10 @@ fn npy_header(path: &Path, input: &mut Input) -> Result<(Number, u64, u64), Erro
     let cut_off = || wrong("cut off inside the NumPy header".into());
     let mut start = [0; 8];
     if input.read_full(&mut start)? < 8 || &start[..6] != b"\x93NUMPY" {
-        return Err(wrong("not a NumPy file".into()));
+        return Err(wrong("not a NumPy file".into()).with_hint(
+            "where it is raw numbers, as OLMo's `.npy` files are, set the source's `format` to \"raw\" and `token_dtype` to \
+             their width: \"u16\", \"u32\", \"i32\" or \"i64\"",
+        ));
     }
     let length_width = match start[6] {
         1 => 2,

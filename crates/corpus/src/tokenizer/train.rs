@@ -21,9 +21,7 @@ use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer as Inner};
 
 use super::byte_level::byte_characters;
 use super::{CONFIG_FILE, failed};
-use crate::read::{
-    Content, Cursor, ResolvedFormat, UNIT_BYTES, UnitSettings, Units, find_files, total_bytes,
-};
+use crate::read::{Content, Cursor, UNIT_BYTES, UnitSettings, Units, find_files, total_bytes};
 use crate::{Error, Progress, Source, error};
 
 /// How to train a tokenizer.
@@ -191,7 +189,7 @@ fn count_words(
     };
     let sources = find_files(sources, progress)?;
     for source in &sources {
-        if let Some(file) = source.files.iter().find(|file| file.format == ResolvedFormat::Tokens) {
+        if let Some(file) = source.files.iter().find(|file| file.format.is_tokens()) {
             let path = file.path.display();
             return Err(fault!("`{path}`: a tokenizer learns from text, and this is an array of tokens"));
         }

@@ -29,7 +29,7 @@ impl Sampling {
     pub fn validate(&self) -> Result<(), Error> {
         let Sampling::Random { temperature, top_k, top_p } = *self else { return Ok(()) };
         if !(temperature > 0.0 && temperature.is_finite()) {
-            return refuse("temperature", temperature, "above 0; use `--greedy` for the likeliest token");
+            return refuse("temperature", temperature, "above 0; greedy decoding takes the likeliest token");
         }
         if top_k == Some(0) {
             return refuse("top-k", 0.0, "at least 1");

@@ -210,8 +210,9 @@ pub(super) fn other_shape(path: &Path, what: &str, found: &str, wanted: &str) ->
 
 /// A score store that was begun in another number of shards.
 pub(super) fn other_shards(path: &Path, found: u32, wanted: u32) -> Error {
-    fault!("the scores in `{}` were begun in {found} shard(s), not in {wanted}", path.display())
-        .with_hint(format!("go on with `--shard i/{found}`, or remove the directory to begin anew"))
+    fault!("the scores in `{}` were begun in {found} shard(s), not in {wanted}", path.display()).with_hint(
+        format!("go on with `remit score --shard i/{found}`, or remove the directory to begin anew"),
+    )
 }
 
 /// Scores that are still being computed, or were given up.
