@@ -28,6 +28,6 @@ pub use read::{Format, Skipped, Source, Split, TokenDtype, files_at};
 pub use remit_fault::Error;
 pub use token_store::{Dtype, Manifest, SourceEntry, TokenStore};
 pub use tokenizer::{
-    CHAT_TEMPLATE_FILE, Digits, Tokenizer, TrainTokenizer, TrainedTokenizer, train_tokenizer,
+    Bos, CHAT_TEMPLATE_FILE, Digits, Tokenizer, TrainTokenizer, TrainedTokenizer, train_tokenizer,
 };
 pub use windows::Windows;

@@ -27,9 +27,15 @@ fn tokenizer(special: &[&str], config: Value) -> Arc<Tokenizer> {
         .collect();
     let byte_level =
         json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
+    // A token to begin with stands in front of a text where the post-processor puts it there, as Llama's does.
+    let post_processor = config["bos_token"].as_str().map(|bos| {
+        json!({"type": "TemplateProcessing", "pair": [],
+               "single": [{"SpecialToken": {"id": bos, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+               "special_tokens": {bos: {"id": bos, "ids": [257], "tokens": [bos]}}})
+    });
     let json = json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
-        "pre_tokenizer": byte_level, "post_processor": null, "decoder": byte_level,
+        "pre_tokenizer": byte_level, "post_processor": post_processor, "decoder": byte_level,
         "model": {"type": "BPE", "vocab": vocab, "merges": [": Ġ"]},
     });
     let json = serde_json::to_vec(&json).unwrap();
@@ -94,7 +100,13 @@ fn check_error(settings: Examples, value: Value, message: &str, hint: &str) {
 fn plain_rows_begin_and_end_like_documents() {
     let value = json!({"prompt": "Q: 1+1\nA:", "completion": " 2\n"});
     check(&llama(), Examples::default(), value.clone(), "<s>Q: 1+1\nA:⟦ 2\n</s>⟧");
-    check(&qwen(), Examples::default(), value.clone(), "<|im_end|>Q: 1+1\nA:⟦ 2\n<|im_end|>⟧");
+    // Nothing that is not in the post-processor: neither the end token nor one that is only named.
+    check(&qwen(), Examples::default(), value.clone(), "Q: 1+1\nA:⟦ 2\n<|im_end|>⟧");
+    let set = |bos: &str| Examples { bos: bos.to_owned().into(), ..Examples::default() };
+    check(&qwen(), set("<|im_end|>"), value.clone(), "<|im_end|>Q: 1+1\nA:⟦ 2\n<|im_end|>⟧");
+    check(&llama(), set("none"), value.clone(), "Q: 1+1\nA:⟦ 2\n</s>⟧");
+    let error = Encoder::new(&set("<bos>"), llama()).unwrap_err().to_string();
+    assert_eq!(error, "bos must be own, none or a token of the vocabulary, not `<bos>`");
     let bare = tokenizer(&[], json!({}));
     check(&bare, Examples::default(), value, "Q: 1+1\nA:⟦ 2\n⟧");
     // Without anything in front, nothing predicts the first token.
@@ -102,7 +114,7 @@ fn plain_rows_begin_and_end_like_documents() {
 }
 
 #[test]
-fn prompt_and_completion_are_never_encoded_across_their_boundary() {
+fn a_token_across_the_boundary_of_prompt_and_completion_is_taken_apart() {
     let tokenizer = llama();
     let joined = tokenizer.encode("A: 2").unwrap();
     assert_eq!(joined.len(), 3, "`: ` is one token");
@@ -254,7 +266,7 @@ fn a_template_without_marks_tells_by_its_beginnings() {
     check(&listed, templated("own"), value.clone(), expected);
     // Plain rows stay plain unless the template is asked for.
     let plain = json!({"prompt": "a", "completion": "b"});
-    check(&with_own(UNMARKED), Examples::default(), plain, "<|im_end|>a⟦b<|im_end|>⟧");
+    check(&with_own(UNMARKED), Examples::default(), plain, "a⟦b<|im_end|>⟧");
 
     let forgetful = UNMARKED.replace(
         "{{ message.content }}",

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use remit_corpus::Bos;
 use remit_micro10::{Level, Split};
 use remit_model::generate::Sampling;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,9 @@ pub struct Settings {
     /// Tokens of an answer at most. Without it what the task says: 128 for micro10, 256 for the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_new_tokens: Option<usize>,
+    /// What prompts begin with: `own`, what the tokenizer's post-processor puts in front of a text; `none`; or a token.
+    #[serde(skip_serializing_if = "Bos::is_own")]
+    pub bos: Bos,
     /// Whether the negative log-likelihood of the reference solutions is measured, where a task has them.
     pub nll: bool,
     /// Answers at work at the same time. Changes speed and memory, never a result.
@@ -111,6 +115,7 @@ impl Default for Settings {
             temperature: 1.0,
             top_p: 1.0,
             max_new_tokens: None,
+            bos: Bos::default(),
             nll: true,
             batch_size: 32,
             seed: 0,

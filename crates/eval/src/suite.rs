@@ -1,6 +1,7 @@
 //! The questions of an evaluation, put to a model.
 //!
-//! A prompt begins as a document does in training, behind an end token. Prompt and solution are encoded separately, as
+//! A prompt begins with what the tokenizer's post-processor puts in front of a text, or what `bos` says. Prompt and solution
+//! have the ids of the whole text; where a token would reach from one into the other, they are encoded apart, as
 //! generation would see them. What becomes of a question depends on its prompt, its task's settings and its own seeds
 //! only: not on the questions beside it, nor on `batch_size`.
 
@@ -63,15 +64,15 @@ impl Suite {
     pub fn new(settings: &Settings, tokenizer: &Tokenizer) -> Result<Suite, Error> {
         settings.validate()?;
         let tasks = tasks(settings)?;
+        let prefix = tokenizer.prefix(&settings.bos)?;
         let mut encoded = Vec::new();
         for (index, task) in tasks.iter().enumerate() {
             for (question, Question { prompt, solution, .. }) in task.questions.iter().enumerate() {
-                let prompt = tokenizer.encode_document(prompt)?;
-                let mut ids = Vec::new();
-                if let Some(solution) = solution.as_ref().filter(|_| settings.nll) {
-                    ids = tokenizer.encode(&solution.text)?;
-                    ids.extend(tokenizer.eos().filter(|_| solution.ends));
-                }
+                let solution = solution.as_ref().filter(|_| settings.nll);
+                let text = solution.map_or("", |solution| &solution.text);
+                let (mut prompt, ends) = tokenizer.encode_document_parts(&prefix, &[prompt, text])?;
+                let mut ids = prompt.split_off(ends[0]);
+                ids.extend(tokenizer.eos().filter(|_| solution.is_some_and(|solution| solution.ends)));
                 encoded.push(Encoded { task: index, question, prompt, solution: ids });
             }
         }

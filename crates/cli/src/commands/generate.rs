@@ -7,7 +7,7 @@ use crate::progress::Sequences;
 use crate::render::error::Failure;
 use crate::render::print;
 use clap::Args;
-use remit_corpus::Tokenizer;
+use remit_corpus::{Bos, Tokenizer};
 use remit_engine::Usage;
 use remit_model::generate::{Completion, Request, Sampling, Settings, Watch};
 use remit_train::locate_checkpoint;
@@ -22,6 +22,9 @@ pub struct Arguments {
     /// Text to continue
     #[arg(long, value_name = "TEXT", required_unless_present = "ids", conflicts_with = "ids")]
     pub prompt: Option<String>,
+    /// What stands in front of the prompt: own (what the tokenizer's post-processor puts there), none or a token
+    #[arg(long, value_name = "TOKEN", default_value_t, conflicts_with = "ids")]
+    pub bos: Bos,
     /// JSON array of arrays of token ids to continue; needs no tokenizer
     #[arg(long, value_name = "FILE")]
     pub ids: Option<PathBuf>,
@@ -61,7 +64,7 @@ pub struct Arguments {
 /// Runs the verb.
 pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     let Arguments { model, prompt, ids, max_new_tokens, greedy, temperature, top_k, top_p, .. } = arguments;
-    let Arguments { seed, num_samples, batch_size, stop, log_probs, .. } = arguments;
+    let Arguments { seed, num_samples, batch_size, stop, log_probs, bos, .. } = arguments;
     let stop: Vec<String> = stop.iter().map(|text| crate::settings::unescape(text)).collect();
     let sampling = if greedy { Sampling::Greedy } else { Sampling::Random { temperature, top_k, top_p } };
     let settings = Settings { batch_size, ..Settings::new(sampling) };
@@ -71,21 +74,27 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     }
     let path = locate_checkpoint(&model)?;
     let tokenizer = Tokenizer::of_checkpoint(&path)?;
+    let prefix = match &tokenizer {
+        Some(tokenizer) => tokenizer.prefix(&bos)?,
+        None => Vec::new(),
+    };
+    let is_text = ids.is_none();
     let prompts = match (ids, prompt) {
         (Some(file), _) => read_ids(&file)?,
         (None, Some(text)) => {
             let tokenizer = tokenizer.as_ref().ok_or_else(|| no_tokenizer(&path))?;
-            vec![tokenizer.encode_document(&text)?]
+            vec![tokenizer.encode_document(&prefix, &text)?]
         }
         (None, None) => unreachable!("clap asks for one of the two"),
     };
     if shared.dry_run {
         let parameters = remit_model::Architecture::open(&path)?.num_parameters();
         return print(&format!(
-            "model {} ({} parameters), {} prompts\n",
+            "model {} ({} parameters), {} prompts{}\n",
             path.display(),
             crate::render::units::count(parameters),
-            prompts.len()
+            prompts.len(),
+            begin_with(tokenizer.as_ref().filter(|_| is_text), &prefix)
         ));
     }
     if tokenizer.is_none() && !stop.is_empty() {
@@ -121,14 +130,20 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     for sequence in &sequences {
         match &tokenizer {
             Some(tokenizer) => {
-                let text: &[u32] =
-                    if sequence.first().copied() == tokenizer.eos() { &sequence[1..] } else { sequence };
+                let text = sequence.strip_prefix(&prefix[..]).unwrap_or(sequence);
                 print(&(tokenizer.decode(text)? + "\n"))?;
             }
             None => print_json(sequence)?,
         }
     }
     Ok(())
+}
+
+/// What texts begin with, as a dry run tells it behind their number.
+pub(super) fn begin_with(tokenizer: Option<&Tokenizer>, prefix: &[u32]) -> String {
+    tokenizer.map_or(String::new(), |tokenizer| {
+        format!(", which begin with {}", tokenizer.describe_prefix(prefix))
+    })
 }
 
 /// Shows progress and looks for stop texts.

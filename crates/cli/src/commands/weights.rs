@@ -1,5 +1,6 @@
 //! `remit weights`: what the method does to given tokens.
 
+use super::generate::begin_with;
 use super::read_ids;
 use crate::args::{Flags, Shared};
 use crate::render::error::Failure;
@@ -7,7 +8,7 @@ use crate::render::style::Colours;
 use crate::render::weights::{About, Overall, SequenceView, WeightsView};
 use crate::render::{print, units};
 use clap::Args;
-use remit_corpus::Tokenizer;
+use remit_corpus::{Bos, Tokenizer};
 use remit_engine::Usage;
 use remit_model::Architecture;
 use remit_objective::{Objective, WeightFigures, Weighting};
@@ -28,6 +29,9 @@ pub struct Arguments {
     /// Text file to weigh
     #[arg(long, value_name = "FILE", required_unless_present = "ids", conflicts_with = "ids")]
     pub text: Option<PathBuf>,
+    /// What stands in front of the text: own (what the tokenizer's post-processor puts there), none or a token
+    #[arg(long, value_name = "TOKEN", default_value_t, conflicts_with = "ids")]
+    pub bos: Bos,
     /// JSON array of arrays of token ids to weigh; needs no tokenizer
     #[arg(long, value_name = "FILE")]
     pub ids: Option<PathBuf>,
@@ -38,31 +42,36 @@ pub struct Arguments {
 
 /// Runs the verb.
 pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
-    let Arguments { learner, reference, text, ids, html } = arguments;
+    let Arguments { learner, reference, text, bos, ids, html } = arguments;
     let settings = shared.resolve::<Weighting>("weights", Flags::default())?;
     let objective = Objective::Weighted(settings.value.clone());
     objective.validate(true)?;
     let [learner_path, reference_path] = [locate_checkpoint(&learner)?, locate_checkpoint(&reference)?];
     let tokenizer = open_tokenizer(&learner_path, &reference_path)?;
     let models = [Architecture::open(&learner_path)?, Architecture::open(&reference_path)?];
+    let prefix = match &tokenizer {
+        Some(tokenizer) => tokenizer.prefix(&bos)?,
+        None => Vec::new(),
+    };
     let sequences = match (&ids, &text) {
         (Some(path), _) => read_ids(path)?,
         (None, Some(path)) => {
             let tokenizer = tokenizer.as_ref().ok_or_else(|| no_tokenizer(&learner_path))?;
-            tokenize(tokenizer, path, models[0].max_length.min(models[1].max_length))?
+            tokenize(tokenizer, &prefix, path, models[0].max_length.min(models[1].max_length))?
         }
         (None, None) => unreachable!("clap asks for one of the two"),
     };
     if shared.dry_run {
         return print(&format!(
-            "{}\nlearner      {} ({} parameters)\nreference    {} ({} parameters)\ntokens       {} in {} sequences\n",
+            "{}\nlearner      {} ({} parameters)\nreference    {} ({} parameters)\ntokens       {} in {} sequences{}\n",
             settings.toml,
             learner_path.display(),
             units::count(models[0].num_parameters()),
             reference_path.display(),
             units::count(models[1].num_parameters()),
             units::count(sequences.iter().map(|ids| ids.len() as u64).sum()),
-            sequences.len()
+            sequences.len(),
+            begin_with(tokenizer.as_ref().filter(|_| ids.is_none()), &prefix)
         ));
     }
     let mut engine = shared.engine()?;
@@ -129,11 +138,16 @@ pub(crate) fn no_tokenizer(directory: &Path) -> Failure {
         .hint("give token ids with `--ids FILE.json` instead")
 }
 
-/// A text as a document begins in training, behind an end token; cut where the models allow no more.
-fn tokenize(tokenizer: &Tokenizer, path: &Path, max_length: usize) -> Result<Vec<Vec<u32>>, Failure> {
+/// A text behind `prefix`; cut where the models allow no more.
+fn tokenize(
+    tokenizer: &Tokenizer,
+    prefix: &[u32],
+    path: &Path,
+    max_length: usize,
+) -> Result<Vec<Vec<u32>>, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::new(format!("cannot read `{}`: {error}", path.display())))?;
-    let ids = tokenizer.encode_document(&text)?;
+    let ids = tokenizer.encode_document(prefix, &text)?;
     if ids.len() < 2 {
         return Err(Failure::new(format!("`{}` has no text to weigh", path.display())));
     }

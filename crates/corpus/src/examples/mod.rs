@@ -3,13 +3,13 @@
 //! [`Rows`] reads the files, an [`Encoder`] makes each row an [`Example`], two of them (a preference), or a prompt to
 //! complete, and [`Packed`] fits examples into windows.
 //!
-//! **Boundaries.** What the model is given and what it is to write are encoded separately, never across: a tokenizer
-//! would join the last characters of a prompt and the first of a completion into tokens that generation, which begins
-//! behind the encoded prompt, never meets. So training sees the very boundary that generation has.
+//! **Boundaries.** A prompt and its completion, and the turns of a conversation, have the ids of the whole text. Only where
+//! a token would reach across the boundary between what is given and what is written are the two encoded apart: generation
+//! begins behind the ids of the prompt by itself, and never meets such a token. See [`Tokenizer::encode_parts`].
 //!
-//! **Plain text** (a prompt and a completion) begins with the token that documents begin with
-//! ([`Tokenizer::start`]) and ends with the end token, which counts in the loss. A text that spells either out itself
-//! gets no second one.
+//! **Plain text** (a prompt and a completion) begins with what the tokenizer's post-processor puts in front of a text,
+//! or what `bos` says ([`Tokenizer::prefix`]), and ends with the end token, which counts in the loss. A text that spells
+//! either out itself gets no second one.
 //!
 //! **Conversations** (`messages`, or a prompt or completion that is a list of messages) go through a [`ChatTemplate`],
 //! which alone decides: nothing is added to what it renders.
@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{BadRecord, list};
 use crate::read::jsonl::kind;
 use crate::read::template::Template;
-use crate::{Error, Tokenizer};
+use crate::{Bos, Error, Tokenizer};
 
 pub use pack::{PackSummary, Packed};
 pub use rows::{Counted, Place, Row, Rows};
@@ -76,6 +76,10 @@ pub struct Examples {
     /// conversations use the tokenizer's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
+    /// What plain prompts begin with: `own`, what the tokenizer's post-processor puts in front of a text; `none`; or a
+    /// token. Of conversations the template alone says what they begin with.
+    #[serde(skip_serializing_if = "Bos::is_own")]
+    pub bos: Bos,
     /// What happens to a row that is longer than a window.
     pub too_long: TooLong,
 }
@@ -102,6 +106,7 @@ impl Default for Examples {
             messages: "messages".into(),
             answer: None,
             template: None,
+            bos: Bos::default(),
             too_long: TooLong::default(),
         }
     }
@@ -142,6 +147,8 @@ pub struct Pairs {
 #[derive(Debug)]
 pub struct Encoder {
     tokenizer: Arc<Tokenizer>,
+    /// What plain prompts begin with.
+    prefix: Vec<u32>,
     prompt: Template,
     completion: Template,
     chosen: Template,
@@ -185,8 +192,8 @@ impl Encoder {
     /// needs tokens that the tokenizer lacks.
     pub fn new(settings: &Examples, tokenizer: Arc<Tokenizer>) -> Result<Encoder, Error> {
         // Named one by one so that a new setting is not forgotten.
-        let Examples { files: _, prompt, completion, chosen, rejected, messages, answer, template, too_long } =
-            settings;
+        let Examples { files: _, prompt, completion, chosen, rejected, messages, answer, .. } = settings;
+        let Examples { template, bos, too_long, .. } = settings;
         let (mut own_problem, mut chat) = (None, None);
         match template {
             Some(name) => chat = Some(ChatTemplate::named(name, &tokenizer)?),
@@ -197,6 +204,7 @@ impl Encoder {
             None => {}
         }
         Ok(Encoder {
+            prefix: tokenizer.prefix(bos)?,
             tokenizer,
             prompt: Template::parse_as("prompt", prompt)?,
             completion: Template::parse_as("completion", completion)?,
@@ -277,7 +285,9 @@ impl Encoder {
             Side::Text(text) if text.is_empty() => {
                 return Err(row.error(empty("prompt")));
             }
-            Side::Text(text) if !self.template_is_set => return self.begin(&text),
+            Side::Text(text) if !self.template_is_set => {
+                return self.tokenizer.encode_document(&self.prefix, &text);
+            }
             Side::Text(text) => vec![template::message("user", text)],
             Side::Messages(messages) if messages.is_empty() => {
                 return Err(row.error(empty("prompt")));
@@ -363,6 +373,11 @@ impl Encoder {
         self.template.as_ref()
     }
 
+    /// What plain prompts begin with.
+    pub fn prefix(&self) -> &[u32] {
+        &self.prefix
+    }
+
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
@@ -439,9 +454,9 @@ impl Encoder {
     fn encode(&self, row: &Row, draft: &Draft) -> Result<Example, Error> {
         let (tokens, is_written) = match draft {
             Draft::Plain { prompt, completion } => {
-                let mut tokens = self.begin(prompt)?;
-                let num_given = tokens.len();
-                tokens.extend(self.tokenizer.encode(completion)?);
+                let (mut tokens, ends) =
+                    self.tokenizer.encode_document_parts(&self.prefix, &[prompt, completion])?;
+                let num_given = ends[0];
                 if let Some(eos) = self.tokenizer.eos().filter(|eos| tokens.last() != Some(eos)) {
                     tokens.push(eos);
                 }
@@ -465,17 +480,14 @@ impl Encoder {
         Ok(Example { tokens, mask })
     }
 
-    /// The ids of a plain prompt, behind the token that documents begin with.
-    fn begin(&self, prompt: &str) -> Result<Vec<u32>, Error> {
-        self.tokenizer.encode_document(prompt)
-    }
-
     /// The ids of a rendered conversation, and which of them the model writes.
     fn encode_parts(&self, rendered: &Rendered) -> Result<(Vec<u32>, Vec<bool>), Error> {
-        let (mut tokens, mut is_written) = (Vec::new(), Vec::new());
-        for (part, written) in rendered.parts() {
-            tokens.extend(self.tokenizer.encode(part)?);
-            is_written.resize(tokens.len(), written);
+        let parts = rendered.parts();
+        let texts: Vec<&str> = parts.iter().map(|(text, _)| *text).collect();
+        let (tokens, ends) = self.tokenizer.encode_parts(&texts)?;
+        let mut is_written = Vec::with_capacity(tokens.len());
+        for ((_, written), end) in parts.iter().zip(ends) {
+            is_written.resize(end, *written);
         }
         Ok((tokens, is_written))
     }

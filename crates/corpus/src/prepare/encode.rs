@@ -58,10 +58,11 @@ fn encode_piece(piece: Piece, settings: &Prepare, vocabulary: &Vocabulary) -> Re
         Content::Text(text) => {
             let tokenizer =
                 vocabulary.tokenizer.as_ref().expect("text without a tokenizer is refused at the start");
-            let mut tokens = tokenizer.encode(&text)?;
-            if first && settings.prepend_bos {
-                tokens.insert(0, vocabulary.bos.expect("checked at the start"));
-            }
+            let mut tokens = if first {
+                tokenizer.encode_document(&vocabulary.prefix, &text)?
+            } else {
+                tokenizer.encode_behind(&text)?
+            };
             if last && settings.append_eos {
                 tokens.push(vocabulary.eos.expect("checked at the start"));
             }

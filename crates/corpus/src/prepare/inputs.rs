@@ -8,7 +8,7 @@ use super::{Prepare, Vocabulary};
 use crate::hash::hash_file;
 use crate::read::{ResolvedFormat, SourceFiles, Split, TokenDtype};
 use crate::token_store::FORMAT_VERSION;
-use crate::{Error, error};
+use crate::{Error, Tokenizer, error};
 
 /// Kept in the store, so that a second run can tell whether there is anything to do.
 pub(super) const INPUTS_FILE: &str = "inputs.json";
@@ -25,7 +25,7 @@ pub(super) struct Inputs {
     eos: Option<u32>,
     holdout: f64,
     append_eos: bool,
-    prepend_bos: bool,
+    prefix: Vec<u32>,
     skip_bad_records: bool,
     sources: Vec<InputSource>,
 }
@@ -80,7 +80,7 @@ impl Inputs {
             })
         };
         let tokenizer = vocabulary.tokenizer.as_ref();
-        let config = tokenizer.and_then(|tokenizer| tokenizer.config());
+        let config = tokenizer.and_then(Tokenizer::config);
         Ok(Inputs {
             version: FORMAT_VERSION,
             tokenizer: tokenizer.map(|tokenizer| tokenizer.hash().to_owned()),
@@ -89,7 +89,7 @@ impl Inputs {
             eos: vocabulary.eos,
             holdout: settings.holdout,
             append_eos: settings.append_eos,
-            prepend_bos: settings.prepend_bos,
+            prefix: vocabulary.prefix.clone(),
             skip_bad_records: settings.skip_bad_records,
             sources: sources.iter().map(read_source).collect::<Result<_, _>>()?,
         })

@@ -17,8 +17,7 @@ use remit_fault::fault;
 use serde::{Deserialize, Serialize};
 
 use crate::read::{SourceFiles, UNIT_BYTES, Unit, UnitSettings, Units, find_files, total_bytes};
-use crate::tokenizer::{CONFIG_FILE, TOKENIZER_FILE};
-use crate::{Dtype, Error, Progress, Skipped, Source, SourceEntry, TokenStore, Tokenizer, error};
+use crate::{Bos, Dtype, Error, Progress, Skipped, Source, SourceEntry, TokenStore, Tokenizer, error};
 use encode::{EncodedUnit, encode};
 use inputs::{INPUTS_FILE, Inputs};
 use writer::Writer;
@@ -43,9 +42,11 @@ pub struct Prepare {
     /// End every document of text with the tokenizer's end-of-document token.
     #[serde(default = "default_append_eos")]
     pub append_eos: bool,
-    /// Begin every document of text with the tokenizer's beginning-of-document token.
+    /// What every document of text begins with: `own`, what the tokenizer's post-processor puts in front of a text; `none`;
+    /// or a token. Where that is the very token that ends documents, the end of a document is the beginning of the next,
+    /// and it is not put there twice.
     #[serde(default)]
-    pub prepend_bos: bool,
+    pub bos: Bos,
     /// Count, report and skip malformed records instead of stopping at the first.
     #[serde(default)]
     pub skip_bad_records: bool,
@@ -107,7 +108,7 @@ impl Prepare {
             sources,
             holdout: 0.0,
             append_eos: default_append_eos(),
-            prepend_bos: false,
+            bos: Bos::default(),
             skip_bad_records: false,
             overwrite: false,
             threads: 0,
@@ -212,9 +213,8 @@ fn run(
         inputs.check_unchanged(&sources)?;
         if let Some(tokenizer) = &vocabulary.tokenizer {
             for directory in [Some(partial.clone()), writer.heldout_directory()].into_iter().flatten() {
-                remit_store::atomic::write(&directory.join(TOKENIZER_FILE), tokenizer.json())?;
-                if let Some(config) = tokenizer.config() {
-                    remit_store::atomic::write(&directory.join(CONFIG_FILE), config)?;
+                for (name, bytes) in tokenizer.files() {
+                    remit_store::atomic::write(&directory.join(name), bytes)?;
                 }
             }
         }
@@ -390,7 +390,8 @@ struct Vocabulary {
     tokenizer: Option<Tokenizer>,
     size: u32,
     eos: Option<u32>,
-    bos: Option<u32>,
+    /// What a document of text begins with.
+    prefix: Vec<u32>,
 }
 
 impl Vocabulary {
@@ -408,8 +409,12 @@ impl Vocabulary {
             if settings.eos.is_some() && settings.eos != tokenizer.eos() {
                 return Err(fault!("eos must be that of the tokenizer, or left out, not {:?}", settings.eos));
             }
-            let (size, eos, bos) = (tokenizer.vocab_size(), tokenizer.eos(), tokenizer.bos());
-            return Ok(Vocabulary { tokenizer: Some(tokenizer), size, eos, bos });
+            let (size, eos) = (tokenizer.vocab_size(), tokenizer.eos());
+            let mut prefix = tokenizer.prefix(&settings.bos)?;
+            if settings.append_eos && eos.is_some_and(|eos| prefix == [eos]) {
+                prefix.clear();
+            }
+            return Ok(Vocabulary { tokenizer: Some(tokenizer), size, eos, prefix });
         }
         let Some(size) = settings.vocab_size.filter(|&size| size > 0) else {
             return Err(fault!("vocab_size must be given where there is no tokenizer, not left out"));
@@ -417,7 +422,7 @@ impl Vocabulary {
         if let Some(eos) = settings.eos.filter(|&eos| eos >= size) {
             return Err(fault!("eos must be below vocab_size, not {eos}"));
         }
-        Ok(Vocabulary { tokenizer: None, size, eos: settings.eos, bos: None })
+        Ok(Vocabulary { tokenizer: None, size, eos: settings.eos, prefix: Vec::new() })
     }
 
     /// Whether what the sources need is there, before any work is done.
@@ -430,19 +435,13 @@ impl Vocabulary {
                 source.source.name
             ));
         };
-        let needed = [
-            ("eos", "append_eos", settings.append_eos, self.eos),
-            ("bos", "prepend_bos", settings.prepend_bos, self.bos),
-        ];
-        match needed.into_iter().find(|(_, _, is_needed, token)| *is_needed && token.is_none()) {
-            Some((which, setting, ..)) => {
-                let path = tokenizer.path().display();
-                Err(fault!("the tokenizer `{path}` names no {which} token").with_hint(format!(
-                    "name it as `{which}_token` in the `tokenizer_config.json` beside the tokenizer, or set `{setting}` to false"
-                )))
-            }
-            None => Ok(()),
+        if settings.append_eos && self.eos.is_none() {
+            let path = tokenizer.path().display();
+            return Err(fault!("the tokenizer `{path}` names no eos token").with_hint(
+                "name it as `eos_token` in the `tokenizer_config.json` beside the tokenizer, or set `append_eos` to false",
+            ));
         }
+        Ok(())
     }
 }
 

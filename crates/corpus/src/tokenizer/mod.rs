@@ -1,9 +1,13 @@
 //! Hugging Face `tokenizer.json` files: text to ids and back.
 
+mod bos;
 mod byte_level;
 mod fast;
+mod seams;
+mod special;
 mod train;
 
+pub use bos::Bos;
 pub use train::{Digits, TrainTokenizer, TrainedTokenizer, train_tokenizer};
 
 use std::path::{Path, PathBuf};
@@ -14,15 +18,21 @@ use tokenizers::Tokenizer as Inner;
 
 use crate::{Error, error};
 use fast::Fast;
+use special::Special;
 
 /// The name of the tokenizer file in a checkpoint or token store.
 pub(crate) const TOKENIZER_FILE: &str = "tokenizer.json";
 /// The name of the file beside it that names the special tokens.
 pub(crate) const CONFIG_FILE: &str = "tokenizer_config.json";
+/// The older file that names them.
+pub(crate) const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
+/// The older file with tokens added to the vocabulary.
+pub(crate) const ADDED_TOKENS_FILE: &str = "added_tokens.json";
 /// The name of the file beside it with the template of conversations.
 pub const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
 
-/// Names that models give the token at the end of a document, tried when no `tokenizer_config.json` says.
+/// Names that models give the token at the end of a document, tried when no file says. Two of them in a vocabulary say
+/// nothing.
 const USUAL_EOS: [&str; 8] = [
     "<|endoftext|>",
     "<|end_of_text|>",
@@ -33,9 +43,15 @@ const USUAL_EOS: [&str; 8] = [
     "<|end▁of▁sentence|>",
     "<|im_end|>",
 ];
-/// The same for the token at the beginning.
-const USUAL_BOS: [&str; 6] =
-    ["<|begin_of_text|>", "<s>", "<bos>", "<|bos|>", "[BOS]", "<|begin▁of▁sentence|>"];
+/// A tokenizer's files as they are, by name.
+#[derive(Clone, Debug, Default)]
+struct Files(Vec<(&'static str, Vec<u8>)>);
+
+impl Files {
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        self.0.iter().find(|(file, _)| *file == name).map(|(_, bytes)| bytes.as_slice())
+    }
+}
 
 /// An opened tokenizer.
 #[derive(Debug)]
@@ -43,91 +59,104 @@ pub struct Tokenizer {
     inner: Inner,
     /// A faster way to the same ids, for byte-level BPE.
     fast: Option<Fast>,
+    /// The same without a blank in front, where the tokenizer puts one there.
+    unprefixed: Option<Inner>,
     path: PathBuf,
-    json: Vec<u8>,
-    config: Option<Vec<u8>>,
+    files: Files,
     chat_template: Option<String>,
     hash: String,
     vocab_size: u32,
+    special: Special,
     eos: Option<u32>,
-    bos: Option<u32>,
+    /// What the post-processor puts in front of a text.
+    prefix: Vec<u32>,
 }
 
 impl Tokenizer {
-    /// Opens a `tokenizer.json`, or the one in a directory, and the `tokenizer_config.json` and `chat_template.jinja`
-    /// beside it if there are any.
+    /// Opens a `tokenizer.json`, or the one in a directory, with what stands beside it: `tokenizer_config.json`,
+    /// `special_tokens_map.json`, `added_tokens.json` and `chat_template.jinja`.
     ///
     /// # Errors
-    /// When the file is missing or is no tokenizer, or when `tokenizer_config.json` is not JSON or names an `eos` or
-    /// `bos` token that the tokenizer lacks.
+    /// When the file is missing or is no tokenizer; when a file beside it is malformed, names an end or beginning token
+    /// that the tokenizer lacks, or gives a token another id than it has; when the post-processor puts anything but the
+    /// end token behind a text.
     pub fn open(path: &Path) -> Result<Tokenizer, Error> {
         let path = if path.is_dir() { path.join(TOKENIZER_FILE) } else { path.to_owned() };
         let json = std::fs::read(&path).map_err(|cause| error::io("read", &path, cause))?;
-        let config_path = path.with_file_name(CONFIG_FILE);
-        let config = match std::fs::read(&config_path) {
-            Ok(bytes) => Some(bytes),
-            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => None,
-            Err(cause) => return Err(error::io("read", &config_path, cause)),
+        let mut files = Files(vec![(TOKENIZER_FILE, json)]);
+        for name in [CONFIG_FILE, SPECIAL_TOKENS_FILE, ADDED_TOKENS_FILE] {
+            files.0.extend(read_beside(&path, name)?.map(|bytes| (name, bytes)));
+        }
+        let chat_template = match read_beside(&path, CHAT_TEMPLATE_FILE)? {
+            Some(bytes) => Some(String::from_utf8(bytes).map_err(|cause| {
+                let path = path.with_file_name(CHAT_TEMPLATE_FILE);
+                error::io("read", &path, std::io::Error::new(std::io::ErrorKind::InvalidData, cause))
+            })?),
+            None => None,
         };
-        let template_path = path.with_file_name(CHAT_TEMPLATE_FILE);
-        let chat_template = match std::fs::read_to_string(&template_path) {
-            Ok(source) => Some(source),
-            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => None,
-            Err(cause) => return Err(error::io("read", &template_path, cause)),
-        };
-        let tokenizer = Tokenizer::new(path, json, config)?;
+        let tokenizer = Tokenizer::new(path, files)?;
         Ok(Tokenizer { chat_template: chat_template.or(tokenizer.chat_template), ..tokenizer })
     }
 
-    /// A tokenizer from the bytes of its files.
+    /// A tokenizer from the bytes of `tokenizer.json` and `tokenizer_config.json`.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub fn from_bytes(json: &[u8], config: Option<&[u8]>) -> Result<Tokenizer, Error> {
-        Tokenizer::new(TOKENIZER_FILE.into(), json.to_vec(), config.map(<[u8]>::to_vec))
+        let mut files = Files(vec![(TOKENIZER_FILE, json.to_vec())]);
+        files.0.extend(config.map(|config| (CONFIG_FILE, config.to_vec())));
+        Tokenizer::new(TOKENIZER_FILE.into(), files)
     }
 
-    fn new(path: PathBuf, json: Vec<u8>, config: Option<Vec<u8>>) -> Result<Tokenizer, Error> {
-        let wrong = |path: &Path, message: String| {
+    fn new(path: PathBuf, files: Files) -> Result<Tokenizer, Error> {
+        let wrong = |name: &str, message: String| {
+            // `tokenizer.json` may go by another name, the files beside it may not.
+            let path = if name == TOKENIZER_FILE { path.clone() } else { path.with_file_name(name) };
             fault!("`{}` is not a usable tokenizer: {message}", path.display())
                 .with_hint("give a Hugging Face `tokenizer.json`, or make one with `remit train-tokenizer`")
         };
-        let mut inner = Inner::from_bytes(&json).map_err(|error| wrong(&path, error.to_string()))?;
+        let unusable = |error: tokenizers::Error| wrong(TOKENIZER_FILE, error.to_string());
+        let json = files.get(TOKENIZER_FILE).expect("it is the first");
+        let mut inner = Inner::from_bytes(json).map_err(unusable)?;
         // Limits that a tokenizer carries for some model's input would cut documents silently.
-        inner.with_truncation(None).map_err(|error| wrong(&path, error.to_string()))?;
+        inner.with_truncation(None).map_err(unusable)?;
         inner.with_padding(None);
+
+        let special = Special::read(&files).map_err(|(name, message)| wrong(name, message))?;
+        let before = inner.get_added_tokens_decoder();
+        special.add_to(&mut inner).map_err(|(name, message)| wrong(name, message))?;
+        inner.set_encode_special_tokens(special.split);
+        let is_changed = special.split || inner.get_added_tokens_decoder() != before;
 
         let highest = inner.get_vocab(true).into_values().max();
         // Not the number of entries: a vocabulary may have holes, and ids count from its highest.
-        let vocab_size = highest.ok_or_else(|| wrong(&path, "its vocabulary is empty".into()))? + 1;
-
-        let config_path = path.with_file_name(CONFIG_FILE);
-        let settings: Value = match &config {
-            Some(bytes) => {
-                serde_json::from_slice(bytes).map_err(|error| wrong(&config_path, error.to_string()))?
-            }
-            None => Value::Null,
+        let vocab_size = highest.ok_or_else(|| wrong(TOKENIZER_FILE, "its vocabulary is empty".into()))? + 1;
+        let eos = match special.named("eos_token") {
+            Some(name) => name.and_then(|name| inner.token_to_id(name)),
+            None => usual_eos(&inner),
         };
-        let special = |key: &str, usual: &[&str]| -> Result<Option<u32>, Error> {
-            let named = match &settings[key] {
-                Value::String(name) => Some(name.as_str()),
-                Value::Object(token) => token.get("content").and_then(Value::as_str),
-                _ => None,
-            };
-            match named {
-                Some(name) => match inner.token_to_id(name) {
-                    Some(id) => Ok(Some(id)),
-                    None => Err(wrong(&config_path, format!("its {key} `{name}` is not in the vocabulary"))),
-                },
-                None if config.is_some() && settings.get(key).is_some() => Ok(None),
-                None => Ok(usual.iter().find_map(|name| inner.token_to_id(name))),
-            }
-        };
-        let (eos, bos) = (special("eos_token", &USUAL_EOS)?, special("bos_token", &USUAL_BOS)?);
-        let hash = blake3::hash(&json).to_hex().to_string();
-        let fast = Fast::new(&json, &inner);
+        let prefix = bos::prefix(&inner, eos).map_err(|error| wrong(TOKENIZER_FILE, error.to_string()))?;
+        let value: Value = serde_json::from_slice(json).expect("it was read as a tokenizer");
+        let unprefixed = seams::unprefixed(&value, &inner)?;
+        let fast = Fast::new(&value, &inner);
+        let hash = hash_of(json, is_changed.then_some(&inner));
+        let settings: Value = files
+            .get(CONFIG_FILE)
+            .map_or(Value::Null, |config| serde_json::from_slice(config).expect("it was read as JSON"));
         let chat_template = chat_template_of(&settings["chat_template"]);
-        Ok(Tokenizer { inner, fast, path, json, config, chat_template, hash, vocab_size, eos, bos })
+        Ok(Tokenizer {
+            inner,
+            fast,
+            unprefixed,
+            path,
+            files,
+            chat_template,
+            hash,
+            vocab_size,
+            special,
+            eos,
+            prefix,
+        })
     }
 
     /// The tokenizer of a checkpoint directory, if it has one.
@@ -139,23 +168,31 @@ impl Tokenizer {
         if path.is_file() { Tokenizer::open(&path).map(Some) } else { Ok(None) }
     }
 
-    /// The token that documents begin with in training: the beginning token, or else the end token, which stands in
-    /// front of every document in a corpus.
-    pub fn start(&self) -> Option<u32> {
-        self.bos.or(self.eos)
-    }
-
-    /// The ids of `text` as a document begins in training: behind [`start`](Tokenizer::start), where the tokenizer has
-    /// one and the text does not spell it out itself.
+    /// The ids of `text` behind `prefix` (see [`prefix`](Tokenizer::prefix)), which is not put there a second time where
+    /// the text spells it out itself.
     ///
     /// # Errors
     /// As [`encode`](Tokenizer::encode).
-    pub fn encode_document(&self, text: &str) -> Result<Vec<u32>, Error> {
-        let mut ids = self.encode(text)?;
-        if let Some(start) = self.start().filter(|start| ids.first() != Some(start)) {
-            ids.insert(0, start);
+    pub fn encode_document(&self, prefix: &[u32], text: &str) -> Result<Vec<u32>, Error> {
+        Ok(self.encode_document_parts(prefix, &[text])?.0)
+    }
+
+    /// The same for texts that stand one behind the other, with the end of each; see
+    /// [`encode_parts`](Tokenizer::encode_parts).
+    ///
+    /// # Errors
+    /// As [`encode`](Tokenizer::encode).
+    pub fn encode_document_parts(
+        &self,
+        prefix: &[u32],
+        parts: &[&str],
+    ) -> Result<(Vec<u32>, Vec<usize>), Error> {
+        let (mut ids, mut ends) = self.encode_parts(parts)?;
+        if !ids.starts_with(prefix) {
+            ids.splice(0..0, prefix.iter().copied());
+            ends.iter_mut().for_each(|end| *end += prefix.len());
         }
-        Ok(ids)
+        Ok((ids, ends))
     }
 
     /// The ids of `text`, without any special tokens of a template around them. A special token spelled out in the
@@ -210,15 +247,21 @@ impl Tokenizer {
         self.vocab_size
     }
 
-    /// The token that ends a document: what `tokenizer_config.json` says, or else the first of the usual names that
-    /// the vocabulary has.
+    /// The token that ends a document: the `eos_token` that a file names. Where none does, the one usual name that the
+    /// vocabulary has; two of them say nothing.
     pub fn eos(&self) -> Option<u32> {
         self.eos
     }
 
-    /// The token that begins a document, found in the same way.
+    /// The text of a special token by the name that files give it: `bos_token`, `pad_token`, `unk_token` and the like.
+    pub fn special(&self, key: &str) -> Option<&str> {
+        self.special.named(key).flatten()
+    }
+
+    /// The `bos_token` that a file names. It stands in front of a text only where the post-processor puts it there: see
+    /// [`prefix`](Tokenizer::prefix).
     pub fn bos(&self) -> Option<u32> {
-        self.bos
+        self.id(self.special("bos_token")?)
     }
 
     /// The Jinja template of conversations that came with it: `chat_template.jinja`, or the one that
@@ -227,7 +270,7 @@ impl Tokenizer {
         self.chat_template.as_deref()
     }
 
-    /// blake3 of the bytes of `tokenizer.json`, in hexadecimal.
+    /// blake3 of the bytes of `tokenizer.json`, and of the tokens that the files beside it add, in hexadecimal.
     pub fn hash(&self) -> &str {
         &self.hash
     }
@@ -239,13 +282,48 @@ impl Tokenizer {
 
     /// The bytes of `tokenizer.json`.
     pub fn json(&self) -> &[u8] {
-        &self.json
+        self.files.get(TOKENIZER_FILE).expect("it is the first")
     }
 
     /// The bytes of `tokenizer_config.json`, if there was one.
     pub fn config(&self) -> Option<&[u8]> {
-        self.config.as_deref()
+        self.files.get(CONFIG_FILE)
     }
+
+    /// The files that say what the ids of a text are, with their bytes: `tokenizer.json` and those beside it.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        self.files.0.iter().map(|(name, bytes)| (*name, bytes.as_slice()))
+    }
+}
+
+/// A file beside `path`; `None` where there is none.
+fn read_beside(path: &Path, name: &str) -> Result<Option<Vec<u8>>, Error> {
+    let path = path.with_file_name(name);
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(error::io("read", &path, cause)),
+    }
+}
+
+/// The one usual name that the vocabulary has.
+fn usual_eos(inner: &Inner) -> Option<u32> {
+    let mut found = USUAL_EOS.iter().filter_map(|name| inner.token_to_id(name));
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
+}
+
+/// Two tokenizers of one hash give the same ids.
+fn hash_of(json: &[u8], changed: Option<&Inner>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(json);
+    if let Some(inner) = changed {
+        let mut added: Vec<_> = inner.get_added_tokens_decoder().into_iter().collect();
+        added.sort_by_key(|(id, _)| *id);
+        let added = (added, inner.get_encode_special_tokens());
+        hasher.update(&serde_json::to_vec(&added).expect("plain values are valid JSON"));
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 /// A template, or a list of named ones.

@@ -17,7 +17,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::utils::SysRegex;
-use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer as Inner};
+use tokenizers::{AddedToken, PostProcessorWrapper, SplitDelimiterBehavior, Tokenizer as Inner};
 
 use super::byte_level::byte_characters;
 use super::{CONFIG_FILE, failed};
@@ -369,6 +369,21 @@ fn tokenizer_json(
     tokenizer.with_decoder(Some(ByteLevel::new(false, false, true)));
     let special: Vec<_> = special_tokens.iter().map(|token| AddedToken::from(token.as_str(), true)).collect();
     tokenizer.add_special_tokens(special).map_err(failed)?;
+    // In a corpus every document stands behind the end token of the one before it, and so does a prompt.
+    if let Some(end) = special_tokens.first() {
+        let [of_end, a, b] = [
+            serde_json::json!({"SpecialToken": {"id": end, "type_id": 0}}),
+            serde_json::json!({"Sequence": {"id": "A", "type_id": 0}}),
+            serde_json::json!({"Sequence": {"id": "B", "type_id": 1}}),
+        ];
+        let template = serde_json::json!({
+            "type": "TemplateProcessing", "single": [&of_end, &a], "pair": [&of_end, &a, &b],
+            "special_tokens": {end: {"id": end, "ids": [0], "tokens": [end]}},
+        });
+        let template: PostProcessorWrapper =
+            serde_json::from_value(template).map_err(|error| failed(error.into()))?;
+        tokenizer.with_post_processor(Some(template));
+    }
     let json = tokenizer.to_string(true).map_err(failed)?;
     Ok(json.into_bytes())
 }
