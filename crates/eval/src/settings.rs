@@ -32,7 +32,6 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_new_tokens: Option<usize>,
     /// What prompts begin with: `own`, what the tokenizer's post-processor puts in front of a text; `none`; or a token.
-    #[serde(skip_serializing_if = "Bos::is_own")]
     pub bos: Bos,
     /// Whether the negative log-likelihood of the reference solutions is measured, where a task has them.
     pub nll: bool,

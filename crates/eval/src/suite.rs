@@ -20,6 +20,8 @@ pub struct Suite {
     pub settings: Settings,
     /// The questions.
     pub tasks: Vec<Task>,
+    /// What prompts begin with, in words.
+    pub begin: String,
     /// Their tokens, in the order of tasks and their questions.
     encoded: Vec<Encoded>,
 }
@@ -76,7 +78,8 @@ impl Suite {
                 encoded.push(Encoded { task: index, question, prompt, solution: ids });
             }
         }
-        Ok(Suite { settings: settings.clone(), tasks, encoded })
+        let begin = tokenizer.describe_prefix(&prefix);
+        Ok(Suite { settings: settings.clone(), tasks, begin, encoded })
     }
 
     /// Questions in all.

@@ -157,6 +157,7 @@ impl Planned for Plan {
         Ok(First {
             parts: vec![("prompt", Example { tokens, mask })],
             tokenizer: Some(self.tokenizer.clone()),
+            bos: Some(self.settings.prompts.bos.clone()),
         })
     }
 

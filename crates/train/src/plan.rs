@@ -239,7 +239,8 @@ impl Planned for Plan {
             (Material::Examples { encoder, .. }, Some(examples)) => {
                 let row = Rows::open(&examples.files)?.only(encoder.fields()).next();
                 let example = encoder.example(&row.expect("the examples were made of rows")?)?;
-                Ok(First { parts: vec![("example", example)], tokenizer: Some(encoder.tokenizer().clone()) })
+                let (tokenizer, bos) = (Some(encoder.tokenizer().clone()), Some(examples.bos.clone()));
+                Ok(First { parts: vec![("example", example)], tokenizer, bos })
             }
             _ => {
                 let Window { mut tokens, mut mask, documents, .. } = self.material.window(0);
@@ -249,7 +250,7 @@ impl Planned for Plan {
                 let directory = self.material.tokenizer();
                 let tokenizer =
                     directory.map(|directory| Tokenizer::open(&directory)).transpose()?.map(Arc::new);
-                Ok(First { parts: vec![("text", Example { tokens, mask })], tokenizer })
+                Ok(First { parts: vec![("text", Example { tokens, mask })], tokenizer, bos: None })
             }
         }
     }

@@ -6,8 +6,8 @@ use crate::fit::{MicroBatch, fit};
 use crate::run::{Frame, Method, Observer, Start, Summary};
 use crate::settings::{Common, StageSettings};
 use crate::{Companions, Error};
-use remit_corpus::Tokenizer;
 use remit_corpus::examples::Example;
+use remit_corpus::{Bos, Tokenizer};
 use remit_engine::{Engine, Usage};
 use remit_model::Architecture;
 use serde::Serialize;
@@ -128,6 +128,8 @@ pub struct First {
     pub parts: Vec<(&'static str, Example)>,
     /// What reads the tokens, where there is one.
     pub tokenizer: Option<Arc<Tokenizer>>,
+    /// What plain text begins with, where there are rows.
+    pub bos: Option<Bos>,
 }
 
 /// Bytes a run will hold, by part.

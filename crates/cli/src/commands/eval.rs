@@ -102,7 +102,7 @@ fn dry_run(plan: &Plan, settings: &str, json: bool) -> Result<(), Failure> {
         return print_json(&serde_json::json!({
             "settings": plan.suite.settings, "checkpoint": plan.checkpoint, "model_hash": plan.model_hash,
             "questions": plan.suite.tasks.iter().map(questions).collect::<BTreeMap<_, _>>(),
-            "sequences": plan.suite.num_sequences(), "longest_prompt": plan.suite.longest_prompt(), "out": plan.out(),
+            "sequences": plan.suite.num_sequences(), "longest_prompt": plan.suite.longest_prompt(), "begin": plan.suite.begin, "out": plan.out(),
         }));
     }
     let mut tasks = Table::new(&["task", "questions", "of"]);
@@ -110,12 +110,13 @@ fn dry_run(plan: &Plan, settings: &str, json: bool) -> Result<(), Failure> {
         tasks.row([task.name.clone(), task.questions.len().to_string(), task.num_available.to_string()]);
     }
     print(&format!(
-        "{settings}\n{}\nmodel      {} ({} parameters)\nsequences  {}\nprompts    {} tokens at most\nresults    {}\n",
+        "{settings}\n{}\nmodel      {} ({} parameters)\nsequences  {}\nprompts    {} tokens at most, begin with {}\nresults    {}\n",
         tasks.to_plain(),
         plan.checkpoint.display(),
         units::count(plan.architecture.num_parameters()),
         units::count(plan.suite.num_sequences() as u64),
         plan.suite.longest_prompt(),
+        plan.suite.begin,
         plan.out().display()
     ))
 }

@@ -53,6 +53,10 @@ pub(super) fn facts(first: &First) -> Result<Value, Failure> {
 /// For people: ends of line are seen, and so is what is learned.
 pub(super) fn describe(first: &First) -> Result<String, Failure> {
     let mut out = String::new();
+    if let (Some(tokenizer), Some(bos)) = (&first.tokenizer, &first.bos) {
+        let begin = tokenizer.describe_prefix(&tokenizer.prefix(bos)?);
+        let _ = writeln!(out, "plain text begins with {begin}");
+    }
     for (name, example) in &first.parts {
         let (count, learned) = (example.tokens.len(), example.num_completion_tokens());
         let _ = writeln!(out, "first {name}: {count} tokens, of which {learned} are learned");
@@ -111,7 +115,7 @@ mod tests {
     fn a_token_is_learned_where_it_is_predicted() {
         let example =
             remit_corpus::examples::Example { tokens: vec![5, 6, 7, 8], mask: vec![false, true, false] };
-        let first = First { parts: vec![("example", example)], tokenizer: None };
+        let first = First { parts: vec![("example", example)], tokenizer: None, bos: None };
         let text = describe(&first).expect("no tokenizer is asked");
         assert!(text.starts_with("first example: 4 tokens, of which 1 are learned\n  given "), "{text}");
         assert!(text.ends_with("  ids     | 5 6 [7] 8\n"), "{text}");

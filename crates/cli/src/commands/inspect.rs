@@ -6,7 +6,7 @@ use crate::render::error::Failure;
 use crate::render::table::Table;
 use crate::render::{print, units};
 use clap::Args;
-use remit_corpus::Tokenizer;
+use remit_corpus::{Bos, Tokenizer};
 use remit_model::{
     Architecture, Attention, Decoder, Frozen, Keep, NormPlace, Pairing, PartSizes, QkNorm, RopeScaling,
     Workspace,
@@ -125,6 +125,7 @@ impl Facts {
             "bytes": self.files.bytes,
             "tokenizer": self.tokenizer.as_ref().map(|facts| json!({
                 "vocab_size": facts.vocab_size, "hash": facts.hash, "eos": facts.eos,
+                "prefix": facts.prefix,
             })),
             "chat_template": self.chat_template,
             "memory": {
@@ -230,6 +231,10 @@ struct TokenizerFacts {
     vocab_size: u32,
     hash: String,
     eos: Option<u32>,
+    /// What stands in front of a text.
+    prefix: Vec<u32>,
+    /// The same in words.
+    begin: String,
 }
 
 impl TokenizerFacts {
@@ -237,15 +242,22 @@ impl TokenizerFacts {
         let eos = self.eos.map_or("no end token".to_owned(), |eos| format!("end token {eos}"));
         let padded = (architecture.vocab_size as u64).saturating_sub(self.vocab_size.into());
         let padding = if padded > 0 { format!(", {padded} rows of the model unused") } else { String::new() };
-        format!("{} tokens, {eos}{padding}, {:.12}", self.vocab_size, self.hash)
+        format!(
+            "{} tokens, text begins with {}, {eos}{padding}, {:.12}",
+            self.vocab_size, self.begin, self.hash
+        )
     }
 }
 
 fn tokenizer(path: &Path) -> Result<Option<TokenizerFacts>, Failure> {
-    Ok(Tokenizer::of_checkpoint(path)?.map(|tokenizer| TokenizerFacts {
+    let Some(tokenizer) = Tokenizer::of_checkpoint(path)? else { return Ok(None) };
+    let prefix = tokenizer.prefix(&Bos::Own)?;
+    Ok(Some(TokenizerFacts {
         vocab_size: tokenizer.vocab_size(),
         hash: tokenizer.hash().to_owned(),
         eos: tokenizer.eos(),
+        begin: tokenizer.describe_prefix(&prefix),
+        prefix,
     }))
 }
 

@@ -52,7 +52,10 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
         for input in settings.value.inputs()? {
             table.row([input.name, input.num_files.to_string(), units::bytes(input.num_bytes)]);
         }
-        return print(&format!("{}\n{}to {}\n", settings.toml, table.to_plain(), out.display()));
+        let ends = settings.value.ends()?.map_or(String::new(), |[begin, end]| {
+            format!("documents begin with {begin} and end with {end}\n")
+        });
+        return print(&format!("{}\n{}{ends}to {}\n", settings.toml, table.to_plain(), out.display()));
     }
     let summary = make(&settings.value, &out, shared.display())?;
     shared.print(|| describe(&summary, &out), &summary)

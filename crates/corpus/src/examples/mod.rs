@@ -78,7 +78,6 @@ pub struct Examples {
     pub template: Option<String>,
     /// What plain prompts begin with: `own`, what the tokenizer's post-processor puts in front of a text; `none`; or a
     /// token. Of conversations the template alone says what they begin with.
-    #[serde(skip_serializing_if = "Bos::is_own")]
     pub bos: Bos,
     /// What happens to a row that is longer than a window.
     pub too_long: TooLong,

@@ -117,6 +117,22 @@ impl Prepare {
         }
     }
 
+    /// What every document of text begins and ends with, in words; `None` without a tokenizer.
+    ///
+    /// # Errors
+    /// Those of the settings and the tokenizer.
+    pub fn ends(&self) -> Result<Option<[String; 2]>, Error> {
+        let vocabulary = Vocabulary::open(self)?;
+        let Some(tokenizer) = &vocabulary.tokenizer else { return Ok(None) };
+        let end: Vec<u32> = vocabulary.eos.into_iter().filter(|_| self.append_eos).collect();
+        let begin = tokenizer.prefix(&self.bos)?;
+        let begin = match begin == vocabulary.prefix {
+            true => tokenizer.describe_prefix(&begin),
+            false => format!("the {} of the one before", tokenizer.describe_prefix(&begin)),
+        };
+        Ok(Some([begin, tokenizer.describe_prefix(&end)]))
+    }
+
     /// Checks the settings and finds the files, without reading them.
     pub fn inputs(&self) -> Result<Vec<InputSummary>, Error> {
         let vocabulary = Vocabulary::open(self)?;

@@ -25,13 +25,6 @@ pub enum Bos {
     Token(String),
 }
 
-impl Bos {
-    /// Whether it is the default.
-    pub fn is_own(&self) -> bool {
-        *self == Bos::Own
-    }
-}
-
 impl From<String> for Bos {
     fn from(text: String) -> Bos {
         match text.as_str() {

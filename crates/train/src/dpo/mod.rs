@@ -150,7 +150,8 @@ impl Planned for Plan {
         let row = Rows::open(&self.settings.examples.files)?.only(self.encoder.fields()).next();
         let [chosen, rejected] = self.encoder.preference(&row.expect("the pairs were made of rows")?)?;
         let parts = vec![("chosen", chosen), ("rejected", rejected)];
-        Ok(First { parts, tokenizer: Some(self.encoder.tokenizer().clone()) })
+        let bos = Some(self.settings.examples.bos.clone());
+        Ok(First { parts, tokenizer: Some(self.encoder.tokenizer().clone()), bos })
     }
 
     fn begin(self) -> Result<(Frame, impl Method<Error = Error>), Error> {
