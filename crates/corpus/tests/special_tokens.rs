@@ -190,7 +190,7 @@ fn tokens_that_any_file_adds_are_tokens() {
     check_added(&[(config, with("extra_special_tokens", json!({"image_token": "<x>"})))], &one);
     check_added(&[(config, with("pad_token", json!("<x>")))], &one);
     check_added(&[(config, with("x_token", json!("<x>")))], &one);
-    let strips = json!([{"content": "<x>", "lstrip": true}]);
+    let strips = json!([{"content": "<x>", "lstrip": true, "special": true}]);
     check_added(&[(config, with("additional_special_tokens", strips))], &["▁ab", "<x>", "▁", "▁a"]);
     // A token that is not special is looked for behind the normalizer, which puts a blank in front of it.
     check_added(&[(config, usual()), (added, json!({"<x>": 25}))], &["▁ab", "▁<x>", "▁a"]);
@@ -328,4 +328,56 @@ fn documents_begin_like_prompts_and_are_cut_without_a_blank() {
     let long = "ab 5:\nab\n".repeat(150_000);
     let whole = [vec![1], tokenizer.encode(&long).unwrap(), vec![2]].concat();
     assert!(stored(home.path(), &long, |_| ()) == whole, "a cut adds no blank");
+}
+
+#[test]
+fn a_class_that_transformers_builds_anew_is_built_anew() {
+    let with = |name: &str, more: Value| {
+        let mut config = usual();
+        config["tokenizer_class"] = name.into();
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config
+    };
+    let ids = |tokenizer: &Tokenizer, text: &str| shown(tokenizer, &tokenizer.encode(text).unwrap());
+    let plain = with_config(sentencepiece(), with("PreTrainedTokenizerFast", json!({})));
+    assert_eq!(ids(&plain, " a</s>5"), ["▁", "▁a", "</s>", "▁5"]);
+    // `LlamaTokenizer` puts its blank where there is none, and only at the beginning; `legacy` at every one.
+    let llama = with_config(sentencepiece(), with("LlamaTokenizerFast", json!({"add_bos_token": false})));
+    assert_eq!(ids(&llama, " a</s>5"), ["▁a", "</s>", "5"]);
+    assert_eq!(llama.prefix(&Bos::Own).unwrap(), [1]);
+    assert_ne!(llama.hash(), plain.hash());
+    let legacy = with_config(sentencepiece(), with("LlamaTokenizer", json!({"legacy": true})));
+    assert_eq!(ids(&legacy, " a</s>5"), ["▁a", "</s>", "▁5"]);
+    let bare = with_config(sentencepiece(), with("LlamaTokenizer", json!({"add_prefix_space": false})));
+    assert_eq!(ids(&bare, "a</s> 5"), ["a", "</s>", "▁5"]);
+    // Characters without a token have none: the class names no unknown token to its model.
+    assert_eq!(ids(&llama, "a?b"), ["▁ab"]);
+
+    // The class of GPT 2 cuts words in its own way, which its digits are no part of; `olmo2` overrules it.
+    let mut json = sentencepiece();
+    json["normalizer"] = Value::Null;
+    json["post_processor"] = Value::Null;
+    json["pre_tokenizer"] =
+        json!({"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Isolated", "invert": false});
+    let config = with("GPT2Tokenizer", json!({}));
+    let files = [("tokenizer.json", json), ("tokenizer_config.json", config)];
+    let gpt_2 = open(&files).unwrap();
+    assert_eq!(ids(&gpt_2, "ab"), ["ab"]);
+    let olmo_2 = [&files[..], &[("config.json", json!({"model_type": "olmo2", "hidden_size": 8}))]].concat();
+    let olmo_2 = open(&olmo_2).unwrap();
+    assert_eq!(ids(&olmo_2, "ab"), ["a", "b"]);
+    // What decided is kept with the tokenizer's files, wherever they go.
+    let kept: Vec<_> = olmo_2.files().map(|(name, _)| name).collect();
+    assert_eq!(kept, ["tokenizer.json", "tokenizer_config.json", "config.json"]);
+    let kept = olmo_2.files().map(|(name, bytes)| (name, serde_json::from_slice(bytes).unwrap()));
+    let again = open(&kept.collect::<Vec<_>>()).unwrap();
+    assert_eq!((again.hash(), ids(&again, "ab")), (olmo_2.hash(), ids(&olmo_2, "ab")));
+
+    let config = with("GemmaTokenizer", json!({}));
+    let error = open(&[("tokenizer.json", sentencepiece()), ("tokenizer_config.json", config)]).unwrap_err();
+    assert_eq!(
+        error,
+        "`@/tokenizer_config.json` is not a usable tokenizer: its tokenizer_class `GemmaTokenizer` is built anew by \
+         `transformers` and not supported"
+    );
 }

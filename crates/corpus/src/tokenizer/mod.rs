@@ -2,6 +2,7 @@
 
 mod bos;
 mod byte_level;
+mod class;
 mod fast;
 mod seams;
 mod special;
@@ -28,6 +29,8 @@ pub(crate) const CONFIG_FILE: &str = "tokenizer_config.json";
 pub(crate) const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 /// The older file with tokens added to the vocabulary.
 pub(crate) const ADDED_TOKENS_FILE: &str = "added_tokens.json";
+/// The file of a checkpoint that names its kind of model.
+const MODEL_FILE: &str = "config.json";
 /// The name of the file beside it with the template of conversations.
 pub const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
 
@@ -74,7 +77,7 @@ pub struct Tokenizer {
 
 impl Tokenizer {
     /// Opens a `tokenizer.json`, or the one in a directory, with what stands beside it: `tokenizer_config.json`,
-    /// `special_tokens_map.json`, `added_tokens.json` and `chat_template.jinja`.
+    /// `special_tokens_map.json`, `added_tokens.json`, `chat_template.jinja`, and the kind of model in `config.json`.
     ///
     /// # Errors
     /// When the file is missing or is no tokenizer; when a file beside it is malformed, names an end or beginning token
@@ -86,6 +89,15 @@ impl Tokenizer {
         let mut files = Files(vec![(TOKENIZER_FILE, json)]);
         for name in [CONFIG_FILE, SPECIAL_TOKENS_FILE, ADDED_TOKENS_FILE] {
             files.0.extend(read_beside(&path, name)?.map(|bytes| (name, bytes)));
+        }
+        if let Some(bytes) = read_beside(&path, MODEL_FILE)?
+            && let Ok(model) = serde_json::from_slice::<Value>(&bytes)
+        {
+            let kind = serde_json::json!({"model_type": model["model_type"], "tokenizer_class": model["tokenizer_class"]});
+            files.0.push((MODEL_FILE, kind.to_string().into_bytes()));
+            if !class::is_decided_by_model(&files) {
+                files.0.pop();
+            }
         }
         let chat_template = match read_beside(&path, CHAT_TEMPLATE_FILE)? {
             Some(bytes) => Some(String::from_utf8(bytes).map_err(|cause| {
@@ -118,15 +130,25 @@ impl Tokenizer {
         let unusable = |error: tokenizers::Error| wrong(TOKENIZER_FILE, error.to_string());
         let json = files.get(TOKENIZER_FILE).expect("it is the first");
         let mut inner = Inner::from_bytes(json).map_err(unusable)?;
+        let mut value: Value = serde_json::from_slice(json).expect("it was read as a tokenizer");
+        let class = class::rebuilt(&value, &files).map_err(|message| wrong(CONFIG_FILE, message))?;
+        let (rebuilt, defaults) = class.map_or((None, &[][..]), |(rebuilt, names)| (Some(rebuilt), names));
+        let rebuilt = rebuilt.filter(|rebuilt| class::ways(rebuilt) != class::ways(&value));
+        let is_rebuilt = rebuilt.is_some();
+        if let Some(rebuilt) = rebuilt {
+            let bytes = serde_json::to_vec(&rebuilt).expect("it is JSON");
+            inner = Inner::from_bytes(bytes).map_err(unusable)?;
+            value = rebuilt;
+        }
         // Limits that a tokenizer carries for some model's input would cut documents silently.
         inner.with_truncation(None).map_err(unusable)?;
         inner.with_padding(None);
 
-        let special = Special::read(&files).map_err(|(name, message)| wrong(name, message))?;
+        let special = Special::read(&files, defaults).map_err(|(name, message)| wrong(name, message))?;
         let before = inner.get_added_tokens_decoder();
         special.add_to(&mut inner).map_err(|(name, message)| wrong(name, message))?;
         inner.set_encode_special_tokens(special.split);
-        let is_changed = special.split || inner.get_added_tokens_decoder() != before;
+        let is_changed = is_rebuilt || special.split || inner.get_added_tokens_decoder() != before;
 
         let highest = inner.get_vocab(true).into_values().max();
         // Not the number of entries: a vocabulary may have holes, and ids count from its highest.
@@ -136,10 +158,9 @@ impl Tokenizer {
             None => usual_eos(&inner),
         };
         let prefix = bos::prefix(&inner, eos).map_err(|error| wrong(TOKENIZER_FILE, error.to_string()))?;
-        let value: Value = serde_json::from_slice(json).expect("it was read as a tokenizer");
         let unprefixed = seams::unprefixed(&value, &inner)?;
         let fast = Fast::new(&value, &inner);
-        let hash = hash_of(json, is_changed.then_some(&inner));
+        let hash = hash_of(json, is_changed.then_some((&inner, &value)));
         let settings: Value = files
             .get(CONFIG_FILE)
             .map_or(Value::Null, |config| serde_json::from_slice(config).expect("it was read as JSON"));
@@ -270,7 +291,7 @@ impl Tokenizer {
         self.chat_template.as_deref()
     }
 
-    /// blake3 of the bytes of `tokenizer.json`, and of the tokens that the files beside it add, in hexadecimal.
+    /// blake3 of the bytes of `tokenizer.json`, and of what the files beside it change of it, in hexadecimal.
     pub fn hash(&self) -> &str {
         &self.hash
     }
@@ -314,13 +335,13 @@ fn usual_eos(inner: &Inner) -> Option<u32> {
 }
 
 /// Two tokenizers of one hash give the same ids.
-fn hash_of(json: &[u8], changed: Option<&Inner>) -> String {
+fn hash_of(json: &[u8], changed: Option<(&Inner, &Value)>) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(json);
-    if let Some(inner) = changed {
+    if let Some((inner, value)) = changed {
         let mut added: Vec<_> = inner.get_added_tokens_decoder().into_iter().collect();
         added.sort_by_key(|(id, _)| *id);
-        let added = (added, inner.get_encode_special_tokens());
+        let added = (added, inner.get_encode_special_tokens(), class::ways(value));
         hasher.update(&serde_json::to_vec(&added).expect("plain values are valid JSON"));
     }
     hasher.finalize().to_hex().to_string()

@@ -39,7 +39,8 @@ pub(super) struct Special {
 
 impl Special {
     /// Reads what stands beside `tokenizer.json`. An error says which file is wrong, and what is.
-    pub fn read(files: &Files) -> Result<Special, (&'static str, String)> {
+    /// `defaults` are names that hold where no file says anything of them.
+    pub fn read(files: &Files, defaults: super::class::Defaults) -> Result<Special, (&'static str, String)> {
         let config = parse(files, super::CONFIG_FILE)?;
         let mut settings = config.unwrap_or_default();
         if let Some(additional) = settings.remove(ADDITIONAL) {
@@ -78,6 +79,9 @@ impl Special {
                 }
             }
         }
+        for (key, text) in defaults {
+            settings.entry(*key).or_insert_with(|| (*text).into());
+        }
         let wrong = wrong(super::CONFIG_FILE);
         special.split = settings.get("split_special_tokens") == Some(&Value::Bool(true));
         let extra = settings.remove(EXTRA).unwrap_or_default();
@@ -93,7 +97,7 @@ impl Special {
         match &extra {
             Value::Null => {}
             Value::Array(tokens) => {
-                let tokens = tokens.iter().map(|token| added_token(token, EXTRA, true));
+                let tokens = tokens.iter().map(|token| added_token(token, EXTRA, false));
                 special.extra = tokens.collect::<Result<_, _>>().map_err(wrong)?;
             }
             Value::Object(tokens) => {
