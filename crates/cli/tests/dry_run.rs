@@ -52,6 +52,69 @@ fn the_first_example_is_shown_with_what_is_learned_of_it() {
     }
 }
 
+/// The tokenizer of `train-tokenizer` puts the end token in front of a text: there, documents stand behind one.
+#[test]
+fn what_text_begins_with_is_told_and_can_be_set() {
+    let home = Home::trained();
+    home.write("one.jsonl", "{\"prompt\":\"a b\",\"completion\":\" 12\",\"chosen\":\" 1\",\"rejected\":\" 2\",\"answer\":\"7\"}\n");
+    home.write("text.txt", "a b");
+    let ids = |value: &Value| -> Vec<u64> {
+        value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect()
+    };
+    let first = |line: &str| ids(&home.json(&format!("{line} --dry-run --json"))["first"][0]["ids"]);
+    let own = first("rl one.jsonl --config recipe.toml");
+    let none = first("rl one.jsonl --config recipe.toml --rl.prompts.bos=none");
+    assert_eq!((own[0], &own[1..]), (0, &none[..]));
+    let row = |more: &str| first(&format!("sft one.jsonl --config recipe.toml {more}"));
+    assert!(row("").starts_with(&own) && row("--sft.data.examples.bos=none").starts_with(&none));
+    let pair = |more: &str| {
+        first(&format!("dpo one.jsonl --from pretrain --run dpo --epochs 1 --dpo.window=64 {more}"))
+    };
+    assert!(pair("").starts_with(&own) && pair("--dpo.examples.bos=none").starts_with(&none));
+    let continued = |more: &str| {
+        let line = format!("generate --model pretrain --prompt a --max-new-tokens 1 --greedy --json {more}");
+        ids(&home.json(&line)["sequences"][0])
+    };
+    let (own, none) = (continued(""), continued("--bos none"));
+    assert_eq!((own[0], own.len(), own[1]), (0, none.len() + 1, none[0]));
+
+    for (line, told) in [
+        ("sft one.jsonl --config recipe.toml --dry-run", "plain text begins with <|endoftext|> (0)\n"),
+        (
+            "rl one.jsonl --config recipe.toml --rl.prompts.bos=none --dry-run",
+            "plain text begins with nothing\n",
+        ),
+        (
+            "eval pretrain --tasks micro10_clock --eval.max_new_tokens=1 --eval.nll=false --dry-run",
+            ", begin with <|endoftext|> (0)\n",
+        ),
+        (
+            "eval pretrain --tasks micro10_clock --eval.max_new_tokens=1 --eval.nll=false --eval.bos=none --dry-run",
+            ", begin with nothing\n",
+        ),
+        (
+            "generate --model pretrain --prompt a --max-new-tokens 1 --dry-run",
+            "1 prompts, which begin with <|endoftext|> (0)\n",
+        ),
+        (
+            "weights --learner pretrain --reference pretrain --text text.txt --bos none --dry-run",
+            "1 sequences, which begin with nothing\n",
+        ),
+        ("inspect pretrain", " tokens, text begins with <|endoftext|> (0), end token 0"),
+        (
+            "prepare text.txt --tokenizer tokenizer.json --out new --dry-run",
+            "documents begin with the <|endoftext|> (0) of the one before and end with <|endoftext|> (0)\n",
+        ),
+        (
+            "prepare text.txt --tokenizer tokenizer.json --out new --prepare.bos=none --dry-run",
+            "documents begin with nothing and end with <|endoftext|> (0)\n",
+        ),
+    ] {
+        let shown = home.ok(line);
+        assert!(shown.contains(told), "no {told:?} in {shown}");
+    }
+}
+
 /// Runs with a limit on address space, so that it is the same on every machine.
 fn limited(home: &Home, line: &str) -> Done {
     limited_to(home, 6_000_000, line)

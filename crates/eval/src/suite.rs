@@ -315,6 +315,51 @@ mod tests {
         assert!(text.starts_with(&answers[0][1].greedy), "{text:?} {answers:?}");
     }
 
+    /// As Llama 2's tokenizer does, ids and all: a blank in front of every text, and a token before it.
+    #[test]
+    fn prompt_and_solution_have_the_ids_of_the_whole_text() {
+        let alphabet: Vec<String> = ["<unk>", "<s>", "</s>", "▁="].into_iter().map(str::to_owned).collect();
+        let characters = (' '..='~').map(|c| if c == ' ' { '▁' } else { c }).chain(['\n']).map(String::from);
+        let vocab: serde_json::Map<_, _> = alphabet
+            .into_iter()
+            .chain(characters)
+            .enumerate()
+            .map(|(id, token)| (token, id.into()))
+            .collect();
+        let special = |id: usize, token: &str| {
+            serde_json::json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+                               "normalized": false, "special": true})
+        };
+        let json = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null,
+            "added_tokens": [special(0, "<unk>"), special(1, "<s>"), special(2, "</s>")],
+            "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"},
+                {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
+            "pre_tokenizer": null, "decoder": null,
+            "post_processor": {"type": "TemplateProcessing", "pair": [],
+                "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+                "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}},
+            "model": {"type": "BPE", "unk_token": "<unk>", "vocab": vocab, "merges": ["▁ ="]},
+        });
+        let json = serde_json::to_vec(&json).expect("JSON");
+        let tokenizer =
+            Tokenizer::from_bytes(&json, Some(b"{\"eos_token\": \"</s>\"}")).expect("a tokenizer");
+        let whole = |bos: &str, front: &[u32]| {
+            let settings = Settings { bos: bos.to_owned().into(), ..settings() };
+            let suite = Suite::new(&settings, &tokenizer).expect("good settings");
+            for Encoded { task, question, prompt, solution } in &suite.encoded {
+                let asked = &suite.tasks[*task].questions[*question];
+                let text = format!("{}{}", asked.prompt, asked.solution.as_ref().expect("solved").text);
+                let ids = tokenizer.encode(&text).expect("encoded");
+                assert_eq!([&prompt[..], solution].concat(), [front, &ids, &[2]].concat());
+                assert_eq!(prompt[..], [front, &tokenizer.encode(&asked.prompt).expect("encoded")].concat());
+            }
+        };
+        whole("own", &[1]);
+        whole("none", &[]);
+        whole("<unk>", &[0]);
+    }
+
     #[test]
     fn answers_end_before_a_stop_text_or_an_end_token() {
         let tokenizer = examples::tokenizer();

@@ -1,14 +1,16 @@
 //! Content hashes of what a user gives: the same content has the same hash wherever it lies.
 
 use crate::Error;
-use remit_corpus::{TokenStore, files_at};
+use remit_corpus::{TokenStore, Tokenizer, files_at};
 use remit_store::hash::{hash_bytes, hash_checkpoint, hash_file};
 use std::path::Path;
 
 /// Files beside a model that a stage starting from it reads.
-const COMPANIONS: [&str; 7] = [
+const COMPANIONS: [&str; 9] = [
     "tokenizer.json",
     "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
     "chat_template.jinja",
     "generation_config.json",
     "state/optimizer.safetensors",
@@ -43,14 +45,9 @@ pub(crate) fn hash_model(checkpoint: &Path) -> Result<String, Error> {
     Ok(hash_bytes(text.as_bytes()))
 }
 
-/// Of a tokenizer: a `tokenizer.json` or a directory with one.
+/// Of a tokenizer: a `tokenizer.json` or a directory with one, and the files beside it that say what its ids are.
 pub(crate) fn hash_tokenizer(path: &Path) -> Result<String, Error> {
-    let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
-    let config = file.with_file_name("tokenizer_config.json");
-    let mut text = hash_file(&file)?;
-    if config.is_file() {
-        text += &hash_file(&config)?;
-    }
+    let text: String = Tokenizer::open(path)?.files().map(|(_, bytes)| hash_bytes(bytes)).collect();
     Ok(hash_bytes(text.as_bytes()))
 }
 

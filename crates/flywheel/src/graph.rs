@@ -74,7 +74,11 @@ impl Stage {
     /// The version of what the stage makes of its settings and inputs. To be raised with every change of a stage that
     /// changes its results, so that no node of before passes for one of now.
     pub fn version(self) -> u32 {
-        1
+        match self {
+            // Its post-processor puts the end token in front of a text.
+            Stage::Tokenizer => 2,
+            _ => 1,
+        }
     }
 
     /// Whether it is a run with checkpoints.

@@ -356,7 +356,7 @@ impl Encoder {
     pub fn stop_tokens(&self) -> Result<Vec<u32>, Error> {
         let mut stops: Vec<u32> = self.tokenizer.eos().into_iter().collect();
         if let Some(turn_end) = self.template.as_ref().and_then(ChatTemplate::turn_end) {
-            let ids = self.tokenizer.encode(&turn_end)?;
+            let ids = self.tokenizer.encode_behind(&turn_end)?;
             stops.extend(ids.first().filter(|id| ids.len() == 1 && !stops.contains(id)));
         }
         Ok(stops)
