@@ -278,14 +278,15 @@ def template(special, front=(), behind=()):
 
 def byte_bpe(texts, special, pre_tokenizer, post_processor=None, normalizer=None, **model):
     """A byte-level BPE tokenizer trained on the texts; special tokens come first."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, pre_tokenizers, trainers
 
     empty = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
              "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, "vocab": {}, "merges": []}
     json_of = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": normalizer,
                "pre_tokenizer": pre_tokenizer, "post_processor": None, "decoder": byte_level(), "model": empty}
     tokenizer = Tokenizer.from_str(json.dumps(json_of))
-    trainer = trainers.BpeTrainer(vocab_size=1500, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=1500, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     result = json.loads(tokenizer.to_str())
     result["post_processor"] = post_processor
@@ -295,7 +296,7 @@ def byte_bpe(texts, special, pre_tokenizer, post_processor=None, normalizer=None
 
 def sentencepiece_bpe(texts, scheme, post_processor_front=("<s>",)):
     """As SentencePiece models come out of conversion: blanks are `▁`, unknown characters are bytes."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     special = ["<unk>", "<s>", "</s>"]
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
@@ -367,8 +368,10 @@ def layouts(rows):
     smollm2 = {"bos_token": chat[1], "eos_token": chat[2], **fast}
     add("SmolLM2: a beginning token that is only named", byte_bpe(texts, chat, digits), smollm2)
     qwen = byte_bpe(texts, chat, split(QWEN), byte_level(), {"type": "NFC"})
-    add("Qwen 3", qwen, {"bos_token": None, "eos_token": chat[2], "pad_token": chat[0], "add_bos_token": False, "tokenizer_class": "Qwen2Tokenizer",
-                         "additional_special_tokens": chat[1:], "added_tokens_decoder": {str(i): {k: v for k, v in added(i, t).items() if k != "id"} for i, t in enumerate(chat)}}, "qwen3")
+    decoder = {token.pop("id"): token for token in (added(id, token) for id, token in enumerate(chat))}
+    qwen_3 = {"bos_token": None, "eos_token": chat[2], "pad_token": chat[0], "add_bos_token": False}
+    qwen_3 |= {"additional_special_tokens": chat[1:], "added_tokens_decoder": decoder, "tokenizer_class": "Qwen2Tokenizer"}
+    add("Qwen 3", qwen, qwen_3, "qwen3")
     add("OLMo 2", byte_bpe(texts, chat[:1], split(GPT_4)), {"bos_token": chat[0], "eos_token": chat[0], "tokenizer_class": "GPT2Tokenizer"}, "olmo2")
     add("OLMo 2, end token in front", byte_bpe(texts, chat[:1], split(GPT_4), template(chat, chat[:1])), {"bos_token": None, "eos_token": chat[0], **fast}, "olmo2")
     add("digits apart, named GPT2Tokenizer", byte_bpe(texts, chat, digits), {"bos_token": chat[1], "eos_token": chat[2], "tokenizer_class": "GPT2Tokenizer"})
@@ -383,8 +386,11 @@ def layouts(rows):
 
     plain = byte_bpe(texts, chat, split(QWEN))
     size = len(plain["model"]["vocab"])
-    add("end token in special_tokens_map.json", plain, {"bos_token": None, **fast}, **{"special_tokens_map.json": {"eos_token": {"content": chat[2], "lstrip": True, "rstrip": False, "normalized": False, "single_word": False}}})
-    add("special_tokens_map.json against tokenizer_config.json", plain, {"eos_token": chat[0], **fast}, **{"special_tokens_map.json": {"eos_token": chat[2], "additional_special_tokens": ["<x>", "<tool>"]}})
+    as_map = lambda **tokens: {"special_tokens_map.json": tokens}
+    end = {"content": chat[2], "lstrip": True, "rstrip": False, "normalized": False, "single_word": False}
+    add("end token in special_tokens_map.json", plain, {"bos_token": None, **fast}, **as_map(eos_token=end))
+    two = as_map(eos_token=chat[2], additional_special_tokens=["<x>", "<tool>"])
+    add("special_tokens_map.json against tokenizer_config.json", plain, {"eos_token": chat[0], **fast}, **two)
     add("added_tokens.json", plain, {"eos_token": chat[0], **fast}, **{"added_tokens.json": {"<x>": size, "<tool>": size + 1}})
     more = {str(size): {"content": "<x>", "lstrip": True, "rstrip": True, "normalized": False, "single_word": False, "special": True},
             str(size + 1): {"content": "<tool>", "lstrip": False, "rstrip": False, "normalized": True, "single_word": True, "special": False}}
