@@ -115,6 +115,40 @@ fn what_text_begins_with_is_told_and_can_be_set() {
     }
 }
 
+/// As checkpoints of others are: a beginning token is named, and the post-processor puts none in front.
+#[test]
+fn a_token_that_is_only_named_stands_nowhere() {
+    let home = Home::trained();
+    home.copy(home.checkpoint("pretrain").to_str().unwrap(), "other");
+    std::fs::remove_file(home.at("other/integrity.json")).unwrap();
+    let mut json: Value = serde_json::from_slice(&home.read("other/tokenizer.json")).unwrap();
+    let ids = |line: &str| home.json(line)["sequences"][0].as_array().unwrap().clone();
+    let line = "generate --model other --prompt 12+3 --max-new-tokens 1 --greedy --json";
+    let (own, unnamed) = (ids(line), ids(&format!("{line} --bos none")));
+    json["post_processor"] = Value::Null;
+    home.write("other/tokenizer.json", json.to_string());
+    for config in [
+        json!({"bos_token": "<|endoftext|>", "eos_token": null}),
+        json!({"bos_token": null, "eos_token": "<|endoftext|>"}),
+    ] {
+        home.write("other/tokenizer_config.json", config.to_string());
+        assert_eq!(ids(line), unnamed, "{config}");
+        assert_eq!(ids(&format!("{line} --bos <|endoftext|>")), own, "{config}");
+    }
+    // Documents end with the token that `special_tokens_map.json` names.
+    home.write("other/tokenizer_config.json", "{}");
+    home.write("other/special_tokens_map.json", "{\"eos_token\": \"a\"}");
+    home.write("text.txt", "12+3");
+    let told = home.ok("prepare text.txt --tokenizer other --out new --dry-run");
+    assert!(told.contains("documents begin with nothing and end with a ("), "{told}");
+    let done = home.remit(&format!("{line} --bos nothing"));
+    assert!(
+        done.stderr.contains("bos must be own, none or a token of the vocabulary, not `nothing`"),
+        "{}",
+        done.stderr
+    );
+}
+
 /// Runs with a limit on address space, so that it is the same on every machine.
 fn limited(home: &Home, line: &str) -> Done {
     limited_to(home, 6_000_000, line)

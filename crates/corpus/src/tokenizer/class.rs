@@ -13,6 +13,8 @@ const QWEN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}
 const END: &str = "<|endoftext|>";
 /// Special tokens by name.
 pub(super) type Defaults = &'static [(&'static str, &'static str)];
+/// Classes that are built anew here.
+const KNOWN: [&str; 4] = ["LlamaTokenizer", "Qwen2Tokenizer", "GPT2Tokenizer", "GPTNeoXTokenizer"];
 /// Classes of language models that are built anew in ways that are not known here.
 const OTHERS: [&str; 7] = [
     "CodeLlamaTokenizer",
@@ -24,7 +26,7 @@ const OTHERS: [&str; 7] = [
     "XLMRobertaTokenizer",
 ];
 
-/// The class that a tokenizer is opened as; `None` where `tokenizer.json` counts as it is.
+/// The class that a tokenizer is opened as and built anew; `None` where `tokenizer.json` counts as it is.
 fn class(files: &Files) -> Option<String> {
     let read = |name: &str| -> Value {
         files.get(name).and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default()
@@ -32,11 +34,12 @@ fn class(files: &Files) -> Option<String> {
     let (config, model) = (read(CONFIG_FILE), read(MODEL_FILE));
     let named = config["tokenizer_class"].as_str().or(model["tokenizer_class"].as_str());
     let named = named.map(|name| name.trim_end_matches("Fast").to_owned());
-    match model["model_type"].as_str() {
+    let class = match model["model_type"].as_str() {
         Some("olmo2") => None,
         Some("qwen3") => named.or(Some("Qwen2Tokenizer".into())),
         _ => named,
-    }
+    };
+    class.filter(|class| KNOWN.contains(&class.as_str()) || OTHERS.contains(&class.as_str()))
 }
 
 /// Whether `config.json` decides how the others are read, as it does for few models.
@@ -121,12 +124,11 @@ pub(super) fn rebuilt(json: &Value, files: &Files) -> Result<Option<(Value, Defa
                 false => &[("unk_token", END), ("bos_token", END), ("eos_token", END)],
             }
         }
-        other if OTHERS.contains(&other) => {
+        other => {
             return Err(format!(
                 "its tokenizer_class `{other}` is built anew by `transformers` and not supported"
             ));
         }
-        _ => return Ok(None),
     };
     if json["model"]["type"] != "BPE" {
         return Err(format!("its tokenizer_class `{class}` has a BPE model, and this is none"));

@@ -66,17 +66,7 @@ impl Special {
                 merge(&mut settings, map);
             }
             if let Some(added) = parse(files, super::ADDED_TOKENS_FILE)? {
-                let names: Vec<String> = special_texts(&settings);
-                for (text, id) in added {
-                    let number = id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
-                        (
-                            super::ADDED_TOKENS_FILE,
-                            format!("the id of `{text}` is {id}, which is no token id"),
-                        )
-                    })?;
-                    let token = AddedToken::from(text.as_str(), names.contains(&text));
-                    special.numbered.insert(number, token);
-                }
+                special.numbered = numbered(added, &special_texts(&settings))?;
             }
         }
         for (key, text) in defaults {
@@ -168,6 +158,20 @@ fn merge(settings: &mut Map<String, Value>, map: Map<String, Value>) {
             (_, value) => drop(settings.insert(key, value)),
         }
     }
+}
+
+/// The tokens of `added_tokens.json` by id. Those that `special` names are special.
+fn numbered(
+    tokens: Map<String, Value>,
+    special: &[String],
+) -> Result<BTreeMap<u32, AddedToken>, (&'static str, String)> {
+    let token = |(text, id): (String, Value)| {
+        let wrong =
+            || (super::ADDED_TOKENS_FILE, format!("the id of `{text}` is {id}, which is no token id"));
+        let id = id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(wrong)?;
+        Ok((id, AddedToken::from(text.as_str(), special.contains(&text))))
+    };
+    tokens.into_iter().map(token).collect()
 }
 
 /// The texts of all special tokens that settings name.
