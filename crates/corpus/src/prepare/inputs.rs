@@ -16,7 +16,6 @@ pub(super) const INPUTS_FILE: &str = "inputs.json";
 /// Everything that the bytes of a store depend on. Files are known by their content, not by where they lie or when
 /// they were written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Inputs {
     version: u32,
     tokenizer: Option<String>,
@@ -25,6 +24,8 @@ pub(super) struct Inputs {
     eos: Option<u32>,
     holdout: f64,
     append_eos: bool,
+    /// Stores of before do not say it, and have none.
+    #[serde(default)]
     prefix: Vec<u32>,
     skip_bad_records: bool,
     sources: Vec<InputSource>,
