@@ -1,5 +1,6 @@
 //! From a text to the answer in it.
 
+mod latex;
 pub mod marker;
 mod number;
 pub(crate) mod pattern;
