@@ -125,6 +125,20 @@ impl Number {
     }
 }
 
+/// In lowest terms.
+impl std::fmt::Display for Number {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (mut divisor, mut rest) = (self.denominator, self.numerator.checked_abs().unwrap_or(0));
+        while rest != 0 {
+            (divisor, rest) = (rest, divisor % rest);
+        }
+        match self.denominator / divisor {
+            1 => write!(f, "{}", self.numerator / divisor),
+            denominator => write!(f, "{}/{denominator}", self.numerator / divisor),
+        }
+    }
+}
+
 /// One way to write what is written in many.
 fn plain(c: char) -> char {
     match c {

@@ -23,13 +23,21 @@ pub use program::{Completed, Output};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::find::marker::{self, Marker};
+use crate::{Error, Verdict};
 
 /// Judges completions.
 pub trait Verifier: Send + Sync {
-    /// The reward of a completion, from 0 to 1, given the ground truth of its prompt.
-    fn reward(&self, completion: &str, answer: &str) -> f64;
+    /// What a completion comes to, given the ground truth of its prompt.
+    fn judge(&self, completion: &str, answer: &str) -> Verdict;
+
+    /// Why no completion could ever be right, given this ground truth; nothing where one could.
+    fn refusal(&self, answer: &str) -> Option<String>;
+
+    /// The reward of a completion, from 0 to 1.
+    fn reward(&self, completion: &str, answer: &str) -> f64 {
+        self.judge(completion, answer).outcome.reward()
+    }
 }
 
 /// The choice among the verifiers, as a recipe writes it: `kind = "last_number"` and its settings.
@@ -89,9 +97,15 @@ impl Verify {
     }
 }
 
-/// 1 for right, 0 for wrong.
-fn reward(is_right: bool) -> f64 {
-    if is_right { 1.0 } else { 0.0 }
+/// Why what is looked for behind a marker, on one line, can never be this text.
+fn refusal_of_text(marker: &Marker, answer: &str) -> Option<String> {
+    if answer.is_empty() {
+        Some("it is empty".to_owned())
+    } else if marker.answer(&format!("{}{answer}", marker.text())) != Some(answer) {
+        Some(format!("only the rest of a line behind the last `{}` is compared", marker.text()))
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
