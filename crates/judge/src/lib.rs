@@ -15,6 +15,7 @@
 mod error;
 pub mod find;
 pub mod harness;
+pub mod math;
 mod verdict;
 pub mod verify;
 

@@ -7,3 +7,4 @@ pub(crate) mod pattern;
 
 pub use marker::Marker;
 pub use number::Number;
+pub(crate) use number::is_turning_or_scaling;

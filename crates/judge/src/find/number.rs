@@ -296,6 +296,11 @@ fn may_precede_rest(rest: &[char]) -> bool {
     !is_scaling(&first) && !is_extended && !["k", "x"].contains(&first.as_str())
 }
 
+/// Whether a word beside a number makes it another.
+pub(crate) fn is_turning_or_scaling(word: &str) -> bool {
+    is_scaling(word) || TURNING_WORDS.contains(&word)
+}
+
 fn is_scaling(word: &str) -> bool {
     SCALING_WORDS.contains(&word.to_lowercase().as_str())
 }
