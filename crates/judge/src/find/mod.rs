@@ -2,6 +2,7 @@
 
 mod latex;
 pub mod marker;
+pub mod maths;
 mod number;
 pub(crate) mod pattern;
 

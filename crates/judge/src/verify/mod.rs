@@ -5,11 +5,12 @@
 //! B`) is therefore worth nothing, and a completion never makes a verifier fail or hang: patterns match in linear time,
 //! programs run under a limit of steps in an interpreter of our own.
 //!
-//! Each rule is a file: [`exact`], [`normalised`], [`last_number`], [`choice`], [`pattern`] and [`program`].
+//! Each rule is a file: [`exact`], [`normalised`], [`last_number`], [`math`], [`choice`], [`pattern`] and [`program`].
 
 pub mod choice;
 pub mod exact;
 pub mod last_number;
+pub mod math;
 pub mod normalised;
 pub mod pattern;
 pub mod program;
@@ -17,6 +18,7 @@ pub mod program;
 pub use choice::Choice;
 pub use exact::Exact;
 pub use last_number::LastNumber;
+pub use math::Math;
 pub use normalised::Normalised;
 pub use pattern::Pattern;
 pub use program::{Completed, Output};
@@ -54,6 +56,8 @@ pub enum Verify {
     Choice(choice::Settings),
     /// What a regular expression finds: see [`pattern`].
     Regex(pattern::Settings),
+    /// A mathematical answer: see [`math`].
+    Math(math::Settings),
     /// A program that prints the answer: see [`program`].
     Output(marker::Settings),
     /// What completes a program: see [`program`].
@@ -62,7 +66,7 @@ pub enum Verify {
 
 impl Verify {
     /// Verifiers that need no definition, by name.
-    pub fn built_in() -> [(&'static str, Verify); 10] {
+    pub fn built_in() -> [(&'static str, Verify); 12] {
         let whole = marker::Settings::default;
         let arrow = || marker::Settings { after: Some("=>".to_owned()) };
         [
@@ -72,6 +76,8 @@ impl Verify {
             ("exact", Verify::Exact(whole())),
             ("normalised", Verify::Normalised(whole())),
             ("choice", Verify::Choice(choice::Settings::default())),
+            ("math", Verify::Math(math::Settings::default())),
+            ("boxed", Verify::Math(math::Settings { boxed: true })),
             ("output", Verify::Output(whole())),
             ("completed", Verify::Completed(whole())),
             ("micro10", Verify::Exact(arrow())),
@@ -91,6 +97,7 @@ impl Verify {
             Verify::Normalised(settings) => Box::new(Normalised(marker(settings)?)),
             Verify::Choice(settings) => Box::new(Choice::new(settings)?),
             Verify::Regex(settings) => Box::new(Pattern::new(settings)?),
+            Verify::Math(settings) => Box::new(Math::new(settings)),
             Verify::Output(settings) => Box::new(Output(marker(settings)?)),
             Verify::Completed(settings) => Box::new(Completed(marker(settings)?)),
         })
@@ -124,6 +131,8 @@ mod tests {
             ("kind = 'normalised'", " Paris. ", "paris"),
             ("kind = 'choice'\nchoices = 5", "the answer is (E)", "E"),
             ("kind = 'regex'\npattern = 'is (\\d+)'", "it is 7", "7"),
+            ("kind = 'math'", r"so $\frac{1}{2}$", "0.5"),
+            ("kind = 'math'\nboxed = true", r"\boxed{\frac{1}{2}}", "0.5"),
             ("kind = 'output'", "x=3;print(x*2)", "6"),
             ("kind = 'completed'\nafter = '=>'", "6/2=3 => 3", "x=2;print(x*_) => 6"),
         ] {
