@@ -176,7 +176,7 @@ fn is_inside(before: &[char]) -> bool {
             let outside = outside.trim_end();
             outside.ends_with(['}', ']']) || latex::ends_with_command(outside)
         };
-        let has_several = line[at..].iter().any(|&c| c == ',');
+        let has_several = line[at..].contains(&',');
         is_attached || is_argument || has_several
     })
 }

@@ -170,7 +170,10 @@ fn quantity(tokens: &[Token]) -> Result<Answer, Problem> {
     if let [sign @ Token::Sign('-'), dollar, rest @ ..] = tokens
         && *dollar == command("$")
     {
-        return Ok(Answer::Value(value(&[&[sign.clone()], rest].concat())?, Some("dollar".to_owned())));
+        return Ok(Answer::Value(
+            value(&[std::slice::from_ref(sign), rest].concat())?,
+            Some("dollar".to_owned()),
+        ));
     }
     if let [dollar, rest @ ..] = tokens
         && *dollar == command("$")
