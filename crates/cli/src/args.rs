@@ -104,6 +104,8 @@ enum Verb {
     Dpo(commands::dpo::Arguments),
     /// Reinforcement learning with verifiable rewards
     Rl(commands::rl::Arguments),
+    /// What a verifier says of completions in a file, and why
+    Verify(commands::verify::Arguments),
     /// All stages, arms, iterations and seeds of a recipe: each once, whatever stops it
     Flywheel(commands::flywheel::Arguments),
     /// What a flywheel or a run came to: a page and the same as Markdown
@@ -231,6 +233,7 @@ impl Verb {
             Verb::Sft(arguments) => commands::sft::run(arguments, shared),
             Verb::Dpo(arguments) => commands::dpo::run(arguments, shared),
             Verb::Rl(arguments) => commands::rl::run(arguments, shared),
+            Verb::Verify(arguments) => commands::verify::run(arguments, shared),
             Verb::Flywheel(arguments) => commands::flywheel::run(arguments, shared),
             Verb::Report(arguments) => commands::report::run(arguments, shared),
             Verb::Weights(arguments) => commands::weights::run(arguments, shared),

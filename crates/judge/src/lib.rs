@@ -7,16 +7,19 @@
 //! - [`harness`] gives figures. It follows lm-evaluation-harness to the letter, so that figures of one name mean one
 //!   thing.
 //!
-//! A new rule of reward is a file in `verify/` and a variant of [`Verify`]; rewards lie between 0 and 1, so a rule may
-//! give a part, such as the share of tests that a program passes.
+//! A new rule of reward is a file in `verify/` and a variant of [`Verify`]. It says what a completion comes to and why
+//! ([`Verdict`]), and which ground truths no completion could ever meet ([`Verifier::refusal`]).
 //!
 //! A verdict is a function of its texts. Not here: rows, tokens, models, advantages.
 
 mod error;
 pub mod find;
 pub mod harness;
+pub mod math;
+mod verdict;
 pub mod verify;
 
 pub use error::Error;
 pub use harness::{Filter, Judge};
+pub use verdict::{Outcome, Verdict};
 pub use verify::{Verifier, Verify};

@@ -19,7 +19,7 @@ pub enum Error {
     #[error(transparent)]
     Fault(#[from] remit_store::Error),
     /// No row to ask.
-    #[error("there is no prompt{}", if *.dropped == 0 { String::new() } else { format!(": all {dropped} are too long") })]
+    #[error("there is no prompt{}", match .dropped { 0 => String::new(), dropped => format!(": all {dropped} are too long or have an impossible ground truth") })]
     NoPrompts {
         /// Rows left out.
         dropped: u64,
@@ -39,6 +39,23 @@ pub enum Error {
     NoVerifier {
         /// The row.
         place: Box<Place>,
+    },
+    /// Rows whose ground truth no completion could meet.
+    #[error(
+        "{place}: verifier `{verifier}` can never accept the ground truth `{answer}`: {problem}{}",
+        match .more { 0 => String::new(), 1 => "; nor that of 1 more row".into(), more => format!("; nor those of {more} more rows") }
+    )]
+    Impossible {
+        /// The first row.
+        place: Box<Place>,
+        /// Its verifier.
+        verifier: String,
+        /// Its ground truth.
+        answer: String,
+        /// Why.
+        problem: String,
+        /// Further rows of the same kind.
+        more: u64,
     },
     /// A prompt that leaves no room for its completion.
     #[error(
@@ -114,6 +131,9 @@ impl Error {
             }
             Error::NoVerifier { .. } => {
                 "set `rl.verifier` for all rows, or name one in the row's `verifier`, `dataset` or `data_source`".into()
+            }
+            Error::Impossible { .. } => {
+                "choose another verifier with `rl.verifier` or in the rows, repair the rows, or set `rl.impossible = \"drop\"` to leave them out; `remit verify FILE` names them all".into()
             }
             Error::PromptTooLong { .. } => {
                 "lower `rl.grpo.max_completion_length`, or set `rl.prompts.too_long = \"drop\"` to leave such rows out".into()

@@ -1,6 +1,7 @@
 //! What is asked: rows with a prompt, an answer and a verifier.
 
 use crate::Error;
+use crate::settings::Impossible;
 use crate::verifiers::Verifiers;
 use remit_corpus::examples::{Encoder, Examples, Place, Rows, TooLong};
 
@@ -17,6 +18,9 @@ pub struct Prompt {
     pub place: Place,
 }
 
+/// A row whose ground truth no completion could meet: where it stands, its verifier, the ground truth, and why.
+type Refusal = (Place, String, String, String);
+
 /// All prompts of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompts {
@@ -24,27 +28,36 @@ pub struct Prompts {
     pub prompts: Vec<Prompt>,
     /// Rows left out because they are too long.
     pub dropped: u64,
+    /// Rows left out because no completion could meet their ground truth.
+    pub impossible: u64,
 }
 
 impl Prompts {
     /// Reads the rows of `settings`, whose prompts may have up to `room` tokens where a completion may have `longest`.
     ///
     /// # Errors
-    /// Rows without prompt, answer or verifier, and those that are too long where they are not dropped; no row.
+    /// Rows without prompt, answer or verifier; those that are too long or whose ground truth is impossible, where they
+    /// are not dropped; no row.
     pub fn read(
         settings: &Examples,
         encoder: &Encoder,
         verifiers: &Verifiers,
+        impossible: Impossible,
         room: usize,
         longest: usize,
     ) -> Result<Prompts, Error> {
         let (mut prompts, mut dropped) = (Vec::new(), 0);
+        let mut refused: Vec<Refusal> = Vec::new();
         let fields = encoder.fields().into_iter().chain(verifiers.fields());
         for row in Rows::open(&settings.files)?.only(fields) {
             let row = row?;
             let tokens = encoder.prompt(&row)?;
             let answer = encoder.answer(&row)?;
             let verifier = verifiers.of(&row)?;
+            if let Some(problem) = verifiers.refusal(&verifier, &answer) {
+                refused.push((row.place.clone(), verifier, answer, problem));
+                continue;
+            }
             match settings.too_long {
                 _ if tokens.len() <= room => {
                     prompts.push(Prompt { tokens, answer, verifier, place: row.place.clone() });
@@ -56,10 +69,17 @@ impl Prompts {
                 }
             }
         }
-        if prompts.is_empty() {
-            return Err(Error::NoPrompts { dropped });
+        let num_impossible = refused.len() as u64;
+        if let (Impossible::Error, Some((place, verifier, answer, problem))) =
+            (impossible, refused.into_iter().next())
+        {
+            let (place, more) = (Box::new(place), num_impossible - 1);
+            return Err(Error::Impossible { place, verifier, answer, problem, more });
         }
-        Ok(Prompts { prompts, dropped })
+        if prompts.is_empty() {
+            return Err(Error::NoPrompts { dropped: dropped + num_impossible });
+        }
+        Ok(Prompts { prompts, dropped, impossible: num_impossible })
     }
 
     /// What identifies prompts, answers and verifiers, in hexadecimal.

@@ -10,6 +10,7 @@ use crate::settings::Settings;
 use crate::verifiers::Verifiers;
 use remit_corpus::{Shuffle, Tokenizer};
 use remit_engine::{Engine, LEARNER};
+use remit_judge::Verdict;
 use remit_model::generate::{self, Completion, Finish, Request, Watch};
 use remit_objective::{advantages, informative_groups, overlong_penalty};
 
@@ -22,7 +23,9 @@ pub struct Rollout {
     pub completion: Completion,
     /// Its text up to the end token or the first stop text.
     pub text: String,
-    /// What the verifier says, and the penalty for its length.
+    /// What the verifier says.
+    pub verdict: Verdict,
+    /// What that earns, and the penalty for its length.
     pub reward: f64,
 }
 
@@ -157,12 +160,13 @@ impl Sampler {
         };
         let text = self.tokenizer.decode_before(tokens, &rollout.stop)?;
         let Prompt { answer, verifier, .. } = self.prompt(prompt);
-        let mut reward = self.verifiers.reward(verifier, &text, answer);
+        let verdict = self.verifiers.judge(verifier, &text, answer);
+        let mut reward = verdict.outcome.reward();
         if grpo.soft_punish_cache > 0 {
             let length = completion.tokens.len();
             reward += overlong_penalty(length, grpo.max_completion_length, grpo.soft_punish_cache);
         }
-        Ok(Rollout { prompt, completion, text, reward })
+        Ok(Rollout { prompt, completion, text, verdict, reward })
     }
 }
 

@@ -77,7 +77,8 @@ impl Stage for Rl {
         let verifiers = Verifiers::new(&settings.verifiers, settings.verifier.as_deref())?;
         let longest = settings.grpo.max_completion_length;
         let room = architecture.max_length.saturating_sub(longest);
-        let prompts = Prompts::read(&settings.prompts, &encoder, &verifiers, room, longest)?;
+        let prompts =
+            Prompts::read(&settings.prompts, &encoder, &verifiers, settings.impossible, room, longest)?;
         let window = prompts.longest() + longest - 1;
         let reference = match (&settings.reference, settings.grpo.needs_reference()) {
             (_, false) => None,
@@ -333,6 +334,8 @@ impl Reinforce {
         put("reward", batch.mean_reward);
         put("equal_groups", batch.equal_groups);
         put("completion_length", over(&|rollout| rollout.completion.tokens.len() as f64));
+        let undecided = remit_judge::Outcome::Undecided;
+        put("undecided", over(&|rollout| f64::from(u8::from(rollout.verdict.outcome == undecided))));
         put("truncated", over(&|rollout| f64::from(u8::from(rollout.completion.finish == Finish::Length))));
         // Mean surprise of what was sampled: where all tokens may be drawn, an unbiased estimate of the entropy.
         put("entropy", if tokens == 0 { 0.0 } else { surprise / tokens as f64 });

@@ -26,6 +26,8 @@ stage_settings! {
         verifier: Option<String>,
         /// Verifiers by name, beside and before the built-in ones.
         verifiers: BTreeMap<String, Verify>,
+        /// What becomes of rows whose ground truth their verifier can never accept.
+        impossible: Impossible,
         /// How completions are sampled.
         rollout: Rollout,
         /// The loss.
@@ -47,6 +49,17 @@ stage_settings! {
         transcripts_every: u64,
     }
     places ["prompts.files", "reference", "rollout.batch_size"]
+}
+
+/// What becomes of rows whose ground truth their verifier can never accept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Impossible {
+    /// The first is an error that counts the others.
+    #[default]
+    Error,
+    /// They are left out and counted.
+    Drop,
 }
 
 /// How completions are sampled.
@@ -93,6 +106,7 @@ impl Default for Settings {
             prompts: Examples::default(),
             verifier: None,
             verifiers: BTreeMap::new(),
+            impossible: Impossible::default(),
             rollout: Rollout::default(),
             grpo: Grpo::default(),
             reference: None,

@@ -48,9 +48,10 @@ fn transcript(step: u64, batch: &RolloutBatch, sampler: &Sampler) -> Result<Stri
         };
         write!(
             text,
-            "---- reward {:.3}, advantage {advantage:+.3}, {} tokens{finish}\n{}\n",
+            "---- reward {:.3}, advantage {advantage:+.3}, {} tokens{finish}; {}\n{}\n",
             rollout.reward,
             rollout.completion.tokens.len(),
+            rollout.verdict.why.replace('\n', " "),
             rollout.text.trim_end_matches('\n')
         )
         .expect("a string takes everything");

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use remit_corpus::examples::Row;
-use remit_judge::{Verifier, Verify};
+use remit_judge::{Verdict, Verifier, Verify};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -65,12 +65,20 @@ impl Verifiers {
         }
     }
 
-    /// The reward of a completion.
+    /// What a completion comes to.
     ///
     /// # Panics
     /// When `name` is not from [`Verifiers::of`].
-    pub fn reward(&self, name: &str, completion: &str, answer: &str) -> f64 {
-        self.by_name[name].reward(completion, answer)
+    pub fn judge(&self, name: &str, completion: &str, answer: &str) -> Verdict {
+        self.by_name[name].judge(completion, answer)
+    }
+
+    /// Why no completion could ever meet a ground truth.
+    ///
+    /// # Panics
+    /// When `name` is not from [`Verifiers::of`].
+    pub fn refusal(&self, name: &str, answer: &str) -> Option<String> {
+        self.by_name[name].refusal(answer)
     }
 
     fn unknown(&self, name: &str, row: Option<&Row>) -> Error {

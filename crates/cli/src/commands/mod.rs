@@ -21,6 +21,7 @@ pub mod sft;
 pub mod stage;
 pub mod train;
 pub mod train_tokenizer;
+pub mod verify;
 pub mod weights;
 
 use crate::args::text_of;

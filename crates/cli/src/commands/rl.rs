@@ -42,7 +42,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
 impl StageVerb for Rl {
     fn facts(plan: &Plan) -> Value {
         json!({
-            "parameters": plan.architecture.num_parameters(), "prompts": plan.prompts.prompts.len(), "dropped": plan.prompts.dropped, "window": plan.window,
+            "parameters": plan.architecture.num_parameters(), "prompts": plan.prompts.prompts.len(), "dropped": plan.prompts.dropped, "impossible": plan.prompts.impossible, "window": plan.window,
             "completions_per_step": completions(&plan.settings), "memory": plan.memory().total(),
         })
     }
@@ -56,6 +56,7 @@ impl StageVerb for Rl {
         facts.row(["parameters", &units::count(architecture.num_parameters())]);
         facts.row(["prompts", &units::count(count)]);
         facts.row(["  left out as too long", &units::count(prompts.dropped)]);
+        facts.row(["  left out as impossible", &units::count(prompts.impossible)]);
         facts.row(["  passes", &format!("{passes:.2}")]);
         facts.row(["steps", &units::count(steps)]);
         facts.row(["completions a step", &units::count(completions)]);

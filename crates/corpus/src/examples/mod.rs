@@ -306,14 +306,7 @@ impl Encoder {
         if let Some(template) = &self.answer {
             return fill(row, template);
         }
-        match USUAL_ANSWERS.into_iter().find(|field| row.get(field).is_some_and(|value| !value.is_null())) {
-            Some(field) => Ok(text_of(row, field)?.into_owned()),
-            None => {
-                let (wanted, available) = (list(&USUAL_ANSWERS), list(&row.names()));
-                let error = fault!("no answer: none of the fields {wanted}; the record has {available}");
-                Err(row.error(error.with_hint("set `answer` to the field with the right answer")))
-            }
-        }
+        usual_answer(row)
     }
 
     /// All rows as examples in windows of `length` predictions.
@@ -555,8 +548,26 @@ fn fill(row: &Row, template: &Template) -> Result<String, Error> {
     template.fill(|field| text_of(row, field))
 }
 
+/// The right answer of a row that says it where rows usually do.
+///
+/// # Errors
+/// With file and line, when there is none or it is neither text nor a number.
+pub fn usual_answer(row: &Row) -> Result<String, Error> {
+    match USUAL_ANSWERS.into_iter().find(|field| row.get(field).is_some_and(|value| !value.is_null())) {
+        Some(field) => Ok(text_of(row, field)?.into_owned()),
+        None => {
+            let (wanted, available) = (list(&USUAL_ANSWERS), list(&row.names()));
+            let error = fault!("no answer: none of the fields {wanted}; the record has {available}");
+            Err(row.error(error.with_hint("set `answer` to the field with the right answer")))
+        }
+    }
+}
+
 /// The text of a field; a number is spelt as in the file.
-fn text_of<'a>(row: &'a Row, field: &str) -> Result<Cow<'a, str>, Error> {
+///
+/// # Errors
+/// With file and line, when there is no such field or it is neither text nor a number.
+pub fn text_of<'a>(row: &'a Row, field: &str) -> Result<Cow<'a, str>, Error> {
     use serde_json::Value;
     match row.get(field) {
         Some(Value::String(text)) => Ok(Cow::Borrowed(text)),

@@ -12,14 +12,14 @@ use remit_judge::Judge;
 
 pub(super) fn task(settings: &Settings) -> Result<Task, Error> {
     let path = settings.paths.svamp.as_deref().ok_or(Error::NoPath { task: "svamp" })?;
-    let examples = gsm8k::examples(settings.shots.svamp.as_ref())?;
+    let examples = gsm8k::Examples::read(settings.shots.svamp.as_ref())?;
     let rows = read(path)?.into_iter().enumerate();
     let questions = rows.map(|(id, row)| {
         let number = number(&row)?;
         let question = format!("{} {}", row.text("Body")?.trim(), row.text("Question")?.trim());
         Ok(Question {
             id,
-            prompt: format!("{examples}{}", gsm8k::prompt(&question)),
+            prompt: examples.before(&question)?,
             target: number.clone(),
             solution: None,
             judge: Judge::Number(number),

@@ -29,6 +29,16 @@ impl Marker {
         }
     }
 
+    /// What stands before the answer; empty where the whole completion is the answer.
+    pub fn text(&self) -> &str {
+        self.0.as_deref().unwrap_or_default()
+    }
+
+    /// Why there is no answer part.
+    pub(crate) fn missing(&self) -> String {
+        format!("there is no `{}`", self.text())
+    }
+
     /// The answer part, without the spaces around it; nothing where the marker is missing.
     pub fn answer<'a>(&self, completion: &'a str) -> Option<&'a str> {
         let Some(marker) = &self.0 else { return Some(completion.trim()) };

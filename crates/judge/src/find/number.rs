@@ -3,10 +3,53 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// Words before a number that make it another: `not 5`, `17 or 18`, `minus 5`, `more than 5`.
-const TURNING_WORDS: [&str; 20] = [
+use super::latex;
+
+/// Words before a number that make it another: `not 5`, `17 or 18`, `minus 5`, `more than 5`, `4 x 5`.
+const TURNING_WORDS: [&str; 21] = [
     "not", "or", "than", "least", "most", "over", "under", "above", "below", "negative", "minus", "plus",
-    "times", "by", "point", "hundred", "thousand", "million", "between", "isn't",
+    "times", "by", "point", "hundred", "thousand", "million", "between", "isn't", "x",
+];
+/// Units that come two to a quantity: `18 dollars and 50 cents`, `2 hours 30 minutes`.
+const PAIRED_UNITS: [&str; 38] = [
+    "dollar",
+    "dollars",
+    "euro",
+    "euros",
+    "pound",
+    "pounds",
+    "year",
+    "years",
+    "month",
+    "months",
+    "week",
+    "weeks",
+    "day",
+    "days",
+    "hour",
+    "hours",
+    "hr",
+    "hrs",
+    "h",
+    "minute",
+    "minutes",
+    "min",
+    "mins",
+    "foot",
+    "feet",
+    "ft",
+    "yard",
+    "yards",
+    "mile",
+    "miles",
+    "meter",
+    "meters",
+    "kilometers",
+    "lb",
+    "lbs",
+    "kilograms",
+    "kg",
+    "gallons",
 ];
 /// Words after a number that make it another: `5 thousand`, `2 thirds`, `5 squared`.
 const SCALING_WORDS: [&str; 26] = [
@@ -38,8 +81,12 @@ const SCALING_WORDS: [&str; 26] = [
     "point",
 ];
 /// Letters directly after a number that make it another: `5k`, `5M`, `3x`, `3rd`, `2e`.
-const SCALING_SUFFIXES: [&str; 19] =
-    ["k", "K", "M", "B", "T", "bn", "mn", "mln", "x", "X", "y", "z", "n", "i", "e", "st", "nd", "rd", "th"];
+const SCALING_SUFFIXES: [&str; 20] = [
+    "k", "K", "M", "B", "T", "bn", "mn", "mln", "x", "X", "y", "z", "n", "i", "e", "π", "st", "nd", "rd",
+    "th",
+];
+/// What stands before a number and makes it part of something else, with or without a space between.
+const OPERATORS: &str = "-+/^×÷·<>≤≥≠±√∛∜⌊⌈";
 
 /// A number as a fraction, exactly as written: `1.50` is 150/100.
 #[derive(Clone, Copy, Debug)]
@@ -58,12 +105,16 @@ impl Number {
     }
 
     /// The last number of `text`: commas between thousands, a sign, a decimal point, a fraction, a currency before it
-    /// and a unit after it are understood. Nothing where there is none, or where it is part of something else: an
-    /// expression that nobody worked out, a range, a time, a list, a larger or smaller number in words.
+    /// and a unit after it are understood, in LaTeX as well (`\\$1{,}000`, `\\boxed{5\\text{ km}}`). Nothing where there is
+    /// none, or where it is part of something else: an expression that nobody worked out, a range, a time, a list, two
+    /// units, the argument of a command or a function, a larger or smaller number in words.
     pub fn last(text: &str) -> Option<Number> {
-        let chars: Vec<char> = text.chars().map(plain).collect();
+        let chars: Vec<char> = latex::plain(text).chars().map(plain).collect();
         let end = 1 + chars.iter().rposition(|&c| c.is_numeric())?;
         let start = start_of(&chars, end);
+        if is_inside(&chars[..start]) || is_cut(&chars[start..]) {
+            return None;
+        }
         let size = parse(&chars[start..end])?;
         let is_fraction = chars[start..end].contains(&'/');
         if !may_precede_rest(&chars[end..]) {
@@ -71,6 +122,20 @@ impl Number {
         }
         let is_negative = sign(&chars[..start], is_fraction, &chars[start..end])?;
         Some(if is_negative { Number { numerator: -size.numerator, ..size } } else { size })
+    }
+}
+
+/// In lowest terms.
+impl std::fmt::Display for Number {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (mut divisor, mut rest) = (self.denominator, self.numerator.checked_abs().unwrap_or(0));
+        while rest != 0 {
+            (divisor, rest) = (rest, divisor % rest);
+        }
+        match self.denominator / divisor {
+            1 => write!(f, "{}", self.numerator / divisor),
+            denominator => write!(f, "{}/{denominator}", self.numerator / divisor),
+        }
     }
 }
 
@@ -82,6 +147,46 @@ fn plain(c: char) -> char {
         '\u{2044}' => '/',
         c => c,
     }
+}
+
+/// Whether a number stands in what means something as a whole: the argument of a command or function, an exponent, the
+/// last of a tuple or set.
+fn is_inside(before: &[char]) -> bool {
+    if latex::ends_in_matrix(&before.iter().collect::<String>()) {
+        return true;
+    }
+    let line = before.iter().rposition(|&c| c == '\n').map_or(0, |at| at + 1);
+    let line = &before[line..];
+    let mut opened = Vec::new();
+    for (at, c) in line.iter().enumerate() {
+        match c {
+            '(' | '[' | '{' => opened.push(at),
+            ')' | ']' | '}' => {
+                opened.pop();
+            }
+            _ => {}
+        }
+    }
+    opened.into_iter().any(|at| {
+        let outside: String = line[..at].iter().collect();
+        let outside = outside.trim_end_matches('*');
+        let is_attached = outside.ends_with(|c: char| c.is_alphanumeric() || "^_)]}√\\".contains(c));
+        // `\frac {1} {2}` has spaces that mean nothing.
+        let is_argument = line[at] == '{' && {
+            let outside = outside.trim_end();
+            outside.ends_with(['}', ']']) || latex::ends_with_command(outside)
+        };
+        let has_several = line[at..].contains(&',');
+        is_attached || is_argument || has_several
+    })
+}
+
+/// Whether a decimal goes on without end: `0.333...`.
+fn is_cut(from: &[char]) -> bool {
+    let run = from.iter().take_while(|c| c.is_ascii_digit() || ".,…".contains(**c)).collect::<String>();
+    run.contains('.')
+        && run.trim_end_matches(['.', '…']).contains('.')
+        && (run.ends_with("..") || run.ends_with('…'))
 }
 
 /// Where the run of digits, and of signs that join digits, begins that ends at `end`.
@@ -146,6 +251,13 @@ fn whole(text: &str) -> Option<i128> {
 /// Whether what follows leaves the number what it is.
 fn may_precede_rest(rest: &[char]) -> bool {
     let rest: String = rest.iter().collect();
+    let closed = rest.trim_start_matches([')', ']', '}', '|']);
+    if closed.len() < rest.len() && closed.starts_with(|c: char| c.is_alphabetic() || "^_(√".contains(c)) {
+        return false;
+    }
+    if latex::changes(rest.trim_start_matches([')', ']', '}', ' '])) {
+        return false;
+    }
     let mut chars = rest.chars().peekable();
     let suffix = word(&mut chars);
     if SCALING_SUFFIXES.contains(&suffix.as_str()) || is_scaling(&suffix) {
@@ -156,7 +268,7 @@ fn may_precede_rest(rest: &[char]) -> bool {
     let starts_with_letter =
         |text: &str| text.trim_start().starts_with(|c: char| c.is_alphabetic() || c == '(');
     match next {
-        Some('^' | '(' | '_' | '+' | '×' | '÷' | '·') => return false,
+        Some('^' | '(' | '_' | '+' | '×' | '÷' | '·' | '√' | '±') => return false,
         // A unit, as in `5/hour`, but not a quotient, as in `5/x`.
         Some('/' | '-') => {
             return starts_with_letter(&tail) && word(&mut tail.chars().peekable()).chars().count() > 1;
@@ -168,7 +280,7 @@ fn may_precede_rest(rest: &[char]) -> bool {
     }
     let tail = tail.trim_start();
     // `3 + x`, `3 * x`, but not the dash of `3 - that is all`.
-    if tail.starts_with(['+', '*', '/', '×', '÷', '·', '^']) {
+    if tail.starts_with(['+', '*', '/', '×', '÷', '·', '^', '√', '±']) {
         return false;
     }
     if let Some(subtrahend) = tail.strip_prefix('-') {
@@ -182,6 +294,11 @@ fn may_precede_rest(rest: &[char]) -> bool {
             ["a", "an", "half", "one", "two", "three", "four", "five"].contains(&second.as_str())
         });
     !is_scaling(&first) && !is_extended && !["k", "x"].contains(&first.as_str())
+}
+
+/// Whether a word beside a number makes it another.
+pub(crate) fn is_turning_or_scaling(word: &str) -> bool {
+    is_scaling(word) || TURNING_WORDS.contains(&word)
 }
 
 fn is_scaling(word: &str) -> bool {
@@ -222,7 +339,7 @@ fn sign(before: &[char], is_fraction: bool, run: &[char]) -> Option<bool> {
     }
     if is_attached && !is_starred {
         let last = *before.last()?;
-        let is_part = last.is_alphanumeric() || ")]_^/+-×÷·%<>≤≥≠±.".contains(last);
+        let is_part = last.is_alphanumeric() || OPERATORS.contains(last) || ")]}_%.|~".contains(last);
         return (!is_part && !is_inequality(before)).then_some(is_signed == Some(true));
     }
     apart(before, is_signed.is_some(), is_fraction, run).then_some(is_signed == Some(true))
@@ -243,7 +360,11 @@ fn apart(before: &[char], is_signed: bool, is_fraction: bool, run: &[char]) -> b
     if follows_number && (is_signed || is_group || is_fraction) {
         return false;
     }
-    if "-+/^×÷·<>≤≥≠±".contains(last) || is_inequality(text) {
+    if OPERATORS.contains(last) || last == '}' || is_inequality(text) {
+        return false;
+    }
+    let before: String = text.iter().collect();
+    if latex::turns(&before) || is_second_unit(&before) {
         return false;
     }
     if last == '*' {
@@ -254,6 +375,20 @@ fn apart(before: &[char], is_signed: bool, is_fraction: bool, run: &[char]) -> b
         reversed.into_iter().rev().collect()
     };
     !TURNING_WORDS.contains(&word.to_lowercase().as_str())
+}
+
+/// Whether what stands before a number is the first part of a quantity: `18 dollars and`, `2 hours`, `5 ft,`.
+fn is_second_unit(before: &str) -> bool {
+    let without = |text: &str, end: &str| text.strip_suffix(end).map(|text| text.trim_end().to_owned());
+    let mut text = before.trim_end().to_lowercase();
+    for end in ["and", "&", ","] {
+        text = without(&text, end).unwrap_or(text);
+    }
+    let unit_at = text
+        .rfind(|c: char| !c.is_alphabetic())
+        .map_or(0, |at| at + text[at..].chars().next().map_or(1, char::len_utf8));
+    let (count, unit) = text.split_at(unit_at);
+    PAIRED_UNITS.contains(&unit) && count.trim_end().ends_with(char::is_numeric)
 }
 
 /// Whether the stars at the end of a text multiply: `2 *`, `(x+1)*`, `hours *`, but not `* ` of a list and not the

@@ -12,9 +12,9 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use super::{Verifier, reward};
-use crate::Error;
+use super::Verifier;
 use crate::find::pattern::ours;
+use crate::{Error, Verdict};
 
 /// Settings of the comparison.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -103,9 +103,18 @@ fn rest_of_line(text: &str, from: usize) -> &str {
 }
 
 impl Verifier for Choice {
-    fn reward(&self, completion: &str, answer: &str) -> f64 {
-        let Some(expected) = self.letter(answer) else { return 0.0 };
-        reward(self.letter(completion) == Some(expected))
+    fn judge(&self, completion: &str, answer: &str) -> Verdict {
+        match (self.letter(completion), self.letter(answer)) {
+            (None, _) => Verdict::no_answer(format!("it settles on no letter from A to {}", self.last)),
+            (Some(_), None) => {
+                Verdict::undecided(format!("the ground truth names no letter from A to {}", self.last))
+            }
+            (Some(found), Some(expected)) => Verdict::of(found == expected, found, expected),
+        }
+    }
+
+    fn refusal(&self, answer: &str) -> Option<String> {
+        self.letter(answer).is_none().then(|| format!("it names no letter from A to {}", self.last))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The very text, but for the spaces around it.
 
-use super::{Verifier, reward};
+use super::{Verifier, refusal_of_text};
+use crate::Verdict;
 use crate::find::Marker;
 
 /// Accepts the very text behind its marker.
@@ -8,9 +9,16 @@ use crate::find::Marker;
 pub struct Exact(pub Marker);
 
 impl Verifier for Exact {
-    fn reward(&self, completion: &str, answer: &str) -> f64 {
-        let found = self.0.answer(completion);
-        reward(found.is_some_and(|found| !found.is_empty() && found == answer.trim()))
+    fn judge(&self, completion: &str, answer: &str) -> Verdict {
+        match self.0.answer(completion) {
+            None => Verdict::no_answer(self.0.missing()),
+            Some("") => Verdict::no_answer("there is no text"),
+            Some(found) => Verdict::of(found == answer.trim(), found, answer.trim()),
+        }
+    }
+
+    fn refusal(&self, answer: &str) -> Option<String> {
+        refusal_of_text(&self.0, answer.trim())
     }
 }
 

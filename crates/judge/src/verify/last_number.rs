@@ -10,9 +10,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Verifier, reward};
-use crate::Error;
+use super::Verifier;
 use crate::find::{Marker, Number};
+use crate::{Error, Verdict};
 
 /// Settings of the comparison.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,18 +46,30 @@ impl LastNumber {
     pub fn new(settings: &Settings) -> Result<LastNumber, Error> {
         Ok(LastNumber { marker: Marker::new(Some(&settings.after))?, strict: settings.strict })
     }
+
+    /// The number of a ground truth.
+    fn expected(&self, answer: &str) -> Option<Number> {
+        Number::last(self.marker.answer(answer).unwrap_or(answer))
+    }
 }
 
 impl Verifier for LastNumber {
-    fn reward(&self, completion: &str, answer: &str) -> f64 {
+    fn judge(&self, completion: &str, answer: &str) -> Verdict {
         let part = match self.marker.answer(completion) {
             Some(part) => part,
-            None if self.strict => return 0.0,
+            None if self.strict => return Verdict::no_answer(self.marker.missing()),
             None => completion,
         };
-        let expected = Number::last(self.marker.answer(answer).unwrap_or(answer));
-        let found = Number::last(part);
-        reward(found.zip(expected).is_some_and(|(found, expected)| found.equals(expected)))
+        match (Number::last(part), self.expected(answer)) {
+            (None, _) => Verdict::no_answer("there is no last number that can only be read in one way"),
+            (Some(_), None) => Verdict::undecided("the ground truth has no number that can be read"),
+            (Some(found), Some(expected)) => Verdict::of(found.equals(expected), found, expected),
+        }
+    }
+
+    fn refusal(&self, answer: &str) -> Option<String> {
+        let is_found = self.expected(answer).is_some_and(|expected| expected.equals(expected));
+        (!is_found).then(|| "it has no number that can be read".to_owned())
     }
 }
 

@@ -5,11 +5,12 @@
 //! B`) is therefore worth nothing, and a completion never makes a verifier fail or hang: patterns match in linear time,
 //! programs run under a limit of steps in an interpreter of our own.
 //!
-//! Each rule is a file: [`exact`], [`normalised`], [`last_number`], [`choice`], [`pattern`] and [`program`].
+//! Each rule is a file: [`exact`], [`normalised`], [`last_number`], [`math`], [`choice`], [`pattern`] and [`program`].
 
 pub mod choice;
 pub mod exact;
 pub mod last_number;
+pub mod math;
 pub mod normalised;
 pub mod pattern;
 pub mod program;
@@ -17,19 +18,28 @@ pub mod program;
 pub use choice::Choice;
 pub use exact::Exact;
 pub use last_number::LastNumber;
+pub use math::Math;
 pub use normalised::Normalised;
 pub use pattern::Pattern;
 pub use program::{Completed, Output};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::find::marker::{self, Marker};
+use crate::{Error, Verdict};
 
 /// Judges completions.
 pub trait Verifier: Send + Sync {
-    /// The reward of a completion, from 0 to 1, given the ground truth of its prompt.
-    fn reward(&self, completion: &str, answer: &str) -> f64;
+    /// What a completion comes to, given the ground truth of its prompt.
+    fn judge(&self, completion: &str, answer: &str) -> Verdict;
+
+    /// Why no completion could ever be right, given this ground truth; nothing where one could.
+    fn refusal(&self, answer: &str) -> Option<String>;
+
+    /// The reward of a completion, from 0 to 1.
+    fn reward(&self, completion: &str, answer: &str) -> f64 {
+        self.judge(completion, answer).outcome.reward()
+    }
 }
 
 /// The choice among the verifiers, as a recipe writes it: `kind = "last_number"` and its settings.
@@ -46,6 +56,8 @@ pub enum Verify {
     Choice(choice::Settings),
     /// What a regular expression finds: see [`pattern`].
     Regex(pattern::Settings),
+    /// A mathematical answer: see [`math`].
+    Math(math::Settings),
     /// A program that prints the answer: see [`program`].
     Output(marker::Settings),
     /// What completes a program: see [`program`].
@@ -54,7 +66,7 @@ pub enum Verify {
 
 impl Verify {
     /// Verifiers that need no definition, by name.
-    pub fn built_in() -> [(&'static str, Verify); 10] {
+    pub fn built_in() -> [(&'static str, Verify); 12] {
         let whole = marker::Settings::default;
         let arrow = || marker::Settings { after: Some("=>".to_owned()) };
         [
@@ -64,6 +76,8 @@ impl Verify {
             ("exact", Verify::Exact(whole())),
             ("normalised", Verify::Normalised(whole())),
             ("choice", Verify::Choice(choice::Settings::default())),
+            ("math", Verify::Math(math::Settings::default())),
+            ("boxed", Verify::Math(math::Settings { boxed: true })),
             ("output", Verify::Output(whole())),
             ("completed", Verify::Completed(whole())),
             ("micro10", Verify::Exact(arrow())),
@@ -83,15 +97,22 @@ impl Verify {
             Verify::Normalised(settings) => Box::new(Normalised(marker(settings)?)),
             Verify::Choice(settings) => Box::new(Choice::new(settings)?),
             Verify::Regex(settings) => Box::new(Pattern::new(settings)?),
+            Verify::Math(settings) => Box::new(Math::new(settings)),
             Verify::Output(settings) => Box::new(Output(marker(settings)?)),
             Verify::Completed(settings) => Box::new(Completed(marker(settings)?)),
         })
     }
 }
 
-/// 1 for right, 0 for wrong.
-fn reward(is_right: bool) -> f64 {
-    if is_right { 1.0 } else { 0.0 }
+/// Why what is looked for behind a marker, on one line, can never be this text.
+fn refusal_of_text(marker: &Marker, answer: &str) -> Option<String> {
+    if answer.is_empty() {
+        Some("it is empty".to_owned())
+    } else if marker.answer(&format!("{}{answer}", marker.text())) != Some(answer) {
+        Some(format!("only the rest of a line behind the last `{}` is compared", marker.text()))
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -110,6 +131,8 @@ mod tests {
             ("kind = 'normalised'", " Paris. ", "paris"),
             ("kind = 'choice'\nchoices = 5", "the answer is (E)", "E"),
             ("kind = 'regex'\npattern = 'is (\\d+)'", "it is 7", "7"),
+            ("kind = 'math'", r"so $\frac{1}{2}$", "0.5"),
+            ("kind = 'math'\nboxed = true", r"\boxed{\frac{1}{2}}", "0.5"),
             ("kind = 'output'", "x=3;print(x*2)", "6"),
             ("kind = 'completed'\nafter = '=>'", "6/2=3 => 3", "x=2;print(x*_) => 6"),
         ] {

@@ -2,7 +2,8 @@
 //!
 //! Nothing inside the answer is removed, and no sign or point before it: `-5` is not `5`, `1.5` is not `15`.
 
-use super::{Verifier, reward};
+use super::{Verifier, refusal_of_text};
+use crate::Verdict;
 use crate::find::Marker;
 
 /// Accepts the text behind its marker however it is written.
@@ -10,10 +11,19 @@ use crate::find::Marker;
 pub struct Normalised(pub Marker);
 
 impl Verifier for Normalised {
-    fn reward(&self, completion: &str, answer: &str) -> f64 {
-        let Some(found) = self.0.answer(completion) else { return 0.0 };
+    fn judge(&self, completion: &str, answer: &str) -> Verdict {
+        let Some(found) = self.0.answer(completion) else { return Verdict::no_answer(self.0.missing()) };
         let (found, answer) = (normalise(found), normalise(answer));
-        reward(!found.is_empty() && found == answer)
+        match found.is_empty() {
+            true => Verdict::no_answer("there is no text"),
+            false => Verdict::of(found == answer, found, answer),
+        }
+    }
+
+    fn refusal(&self, answer: &str) -> Option<String> {
+        // Runs of spaces do not count, so an answer may have several lines where a completion may.
+        let answer = if self.0.text().is_empty() { normalise(answer) } else { answer.trim().to_owned() };
+        refusal_of_text(&self.0, if normalise(&answer).is_empty() { "" } else { &answer })
     }
 }
 

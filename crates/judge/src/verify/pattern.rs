@@ -7,9 +7,9 @@
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use super::{Verifier, reward};
-use crate::Error;
+use super::Verifier;
 use crate::find::pattern;
+use crate::{Error, Verdict};
 
 /// Settings of the comparison.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,9 +35,17 @@ impl Pattern {
 }
 
 impl Verifier for Pattern {
-    fn reward(&self, completion: &str, answer: &str) -> f64 {
-        let found = pattern::last(&self.0, completion);
-        reward(found.is_some_and(|found| found.trim() == answer.trim() && !answer.trim().is_empty()))
+    fn judge(&self, completion: &str, answer: &str) -> Verdict {
+        match pattern::last(&self.0, completion).map(str::trim) {
+            None => Verdict::no_answer("the pattern finds nothing"),
+            Some("") => Verdict::no_answer("the pattern finds an empty text"),
+            Some(found) => Verdict::of(found == answer.trim(), found, answer.trim()),
+        }
+    }
+
+    /// A pattern that cannot find a text in any completion is not told.
+    fn refusal(&self, answer: &str) -> Option<String> {
+        answer.trim().is_empty().then(|| "it is empty".to_owned())
     }
 }
 

@@ -6,8 +6,9 @@
 
 use remit_micro10::program::{Check, Program, satisfies};
 
-use super::{Verifier, reward};
+use super::Verifier;
 use crate::find::Marker;
+use crate::{Outcome, Verdict};
 
 /// Accepts programs that print the answer.
 #[derive(Clone, Debug)]
@@ -18,17 +19,37 @@ pub struct Output(pub Marker);
 pub struct Completed(pub Marker);
 
 impl Verifier for Output {
-    fn reward(&self, completion: &str, answer: &str) -> f64 {
-        let Some(program) = self.0.answer(completion) else { return 0.0 };
-        let output = Program::parse(program).and_then(|program| program.run(None));
-        reward(output.is_ok_and(|output| !output.is_empty() && output == answer.trim()))
+    fn judge(&self, completion: &str, answer: &str) -> Verdict {
+        let Some(program) = self.0.answer(completion) else { return Verdict::no_answer(self.0.missing()) };
+        match Program::parse(program).and_then(|program| program.run(None)) {
+            Err(error) => Verdict::no_answer(format!("the program fails: {error}")),
+            Ok(output) if output.is_empty() => Verdict::no_answer("the program prints nothing"),
+            Ok(output) => Verdict::of(output == answer.trim(), &output, answer.trim()),
+        }
+    }
+
+    fn refusal(&self, answer: &str) -> Option<String> {
+        answer.trim().is_empty().then(|| "it is empty".to_owned())
     }
 }
 
 impl Verifier for Completed {
-    fn reward(&self, completion: &str, answer: &str) -> f64 {
-        let Some(filling) = self.0.answer(completion) else { return 0.0 };
-        reward(Check::parse_all(answer).is_ok_and(|checks| satisfies(filling, &checks)))
+    fn judge(&self, completion: &str, answer: &str) -> Verdict {
+        let Some(filling) = self.0.answer(completion) else { return Verdict::no_answer(self.0.missing()) };
+        match Check::parse_all(answer) {
+            Err(error) => Verdict::undecided(format!("the ground truth is no list of programs: {error}")),
+            Ok(checks) if satisfies(filling, &checks) => {
+                Verdict::new(Outcome::Right, format!("`{filling}` makes all programs print what they must"))
+            }
+            Ok(_) => Verdict::new(
+                Outcome::Wrong,
+                format!("`{filling}` does not make all programs print what they must"),
+            ),
+        }
+    }
+
+    fn refusal(&self, answer: &str) -> Option<String> {
+        Check::parse_all(answer).err().map(|error| format!("it is no list of programs: {error}"))
     }
 }
 

@@ -4,6 +4,13 @@
 //! for an answer have the two of lm-evaluation-harness's `gsm8k`, to the letter, so that figures of one name mean one
 //! thing: `strict-match` is the number behind the first `####`, `flexible-extract` the last run of digits, points,
 //! commas and dollars; commas, dollars and a closing point do not count when the texts are compared.
+//!
+//! Mathematics and MMLU-Pro: [`minerva`], [`hendrycks`], [`boxed`], [`mmlu_pro`].
+
+pub mod boxed;
+pub mod hendrycks;
+pub mod minerva;
+pub mod mmlu_pro;
 
 use std::sync::LazyLock;
 
