@@ -2070,6 +2070,7 @@ class Shares:
         """What each rank gets beside the request: more of a header, and its arrays."""
         op, ranks = header.get("op"), range(PLACE.world_size)
         if op in self.OF_WINDOWS:
+            self.rows = []
             return [self.windows(tensors, share_of(len(tensors["inputs"]), rank)) for rank in ranks]
         if op == "backward":
             return [({}, self.slopes(tensors, rank)) for rank in ranks]
@@ -2079,8 +2080,6 @@ class Shares:
 
     def windows(self, tensors: dict[str, Any], share: slice) -> Answer:
         """Some windows. A rank without any computes the first one with nothing unmasked: parameters are gathered by all ranks."""
-        if share.start == 0:
-            self.rows = []
         count = share.stop - share.start
         part = {name: array[share] if count else array[:1] for name, array in tensors.items()}
         if not count:
