@@ -17,6 +17,9 @@ pub struct Arguments {
     /// Hold the engine to the one of this process: small models of every family, call by call
     #[arg(long)]
     pub check: bool,
+    /// Be one of the processes of a run that another one leads: what a launcher starts for every rank but the first
+    #[arg(long, conflicts_with = "check")]
+    pub serve: bool,
 }
 
 /// Runs the verb.
@@ -24,6 +27,9 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     let settings = shared.engine_settings()?;
     if shared.dry_run {
         return shared.print(|| settings.toml.clone(), &settings.value);
+    }
+    if arguments.serve {
+        return serve(&settings.value);
     }
     let facts = facts(&settings.value)?;
     if !shared.json {
@@ -52,6 +58,18 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
                     "do not train with this engine on this machine; another version of PyTorch may do better",
                 ))
         }
+    }
+}
+
+/// Works for the first rank until the run has ended.
+fn serve(settings: &Settings) -> Result<(), Failure> {
+    match settings {
+        Settings::Torch(settings) if settings.launcher.is_some() => {
+            Ok(remit_engine::torch::serve(settings)?)
+        }
+        _ => Err(Failure::usage("`--serve` is for processes that a launcher has started").hint(
+            "give it the recipe of the run, with `[engine] kind = \"torch\"` and `launcher = \"torchrun\"` or `\"slurm\"`",
+        )),
     }
 }
 
