@@ -8,7 +8,8 @@ use crate::commands;
 use crate::progress::Display;
 use crate::render::error::{Failure, exit_code_of};
 use crate::settings::{self, Resolved};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{PathBufValueParser, TypedValueParser};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use remit_engine::Engine;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -117,6 +118,8 @@ enum Verb {
     Compare(commands::compare::Arguments),
     /// Every checkpoint of a run beside a frozen reference: gap, divergences, agreement, entropy
     Dynamics(commands::dynamics::Arguments),
+    /// The keys of a recipe's tables, with their defaults
+    Settings(commands::settings::Arguments),
     /// What an engine finds on this machine, and whether it computes what this process does
     Engine(commands::engine::Arguments),
     /// Continue a prompt
@@ -132,7 +135,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(parts) => parts,
         Err(error) => return exit_code_of(json, || Err(error.into())),
     };
-    let Cli { verb, mut shared } = match Cli::try_parse_from(rest) {
+    let parsed = command().try_get_matches_from(rest);
+    let Cli { verb, mut shared } = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) if json && error.use_stderr() => return exit_code_of(true, || Err(misunderstood(&error))),
         Err(error) => error.exit(),
@@ -144,6 +148,47 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         verb.run(&shared)?;
         if shows_engine { shared.show_engine() } else { Ok(()) }
     })
+}
+
+/// The command line, in whose paths `~/` is the home directory: a shell puts it in only where it begins a word.
+fn command() -> clap::Command {
+    fn at_home(arg: clap::Arg) -> clap::Arg {
+        let is_path = arg.get_value_parser().type_id() == std::any::TypeId::of::<PathBuf>();
+        let expand = |path: PathBuf| match path.to_str() {
+            Some(text) => settings::at_home(text).map(|expanded| expanded.map_or(path, PathBuf::from)),
+            None => Ok(path),
+        };
+        if is_path { arg.value_parser(PathBufValueParser::new().try_map(expand)) } else { arg }
+    }
+    let verbs: Vec<String> =
+        Cli::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    let command = Cli::command().mut_args(at_home);
+    verbs.into_iter().fold(command, |command, verb| {
+        command.mut_subcommand(verb, |verb| {
+            let help = tables_of(verb.get_name());
+            let verb = verb.mut_args(at_home);
+            if help.is_empty() { verb } else { verb.after_help(help) }
+        })
+    })
+}
+
+/// What the help of a verb says of its settings; nothing where it has none.
+fn tables_of(verb: &str) -> String {
+    let table = match verb {
+        "train-tokenizer" => "tokenizer",
+        verb if SECTIONS.contains(&verb) => verb,
+        _ => return String::new(),
+    };
+    let others = match verb {
+        "engine" | "prepare" | "train-tokenizer" => "",
+        "flywheel" => ", those of its stages, and [engine]",
+        _ => " and [engine]",
+    };
+    let name = if verb == "flywheel" { "TABLE" } else { table };
+    format!(
+        "Settings: the recipe's table [{table}]{others}, then these options, then dotted ones such as --{table}.KEY=VALUE.\n\
+         `remit settings {name}` lists all keys with their defaults."
+    )
 }
 
 /// What clap says, parted into message and advice.
@@ -193,6 +238,7 @@ impl Verb {
             Verb::Eval(arguments) => commands::eval::run(arguments, shared),
             Verb::Compare(arguments) => commands::compare::run(arguments, shared),
             Verb::Dynamics(arguments) => commands::dynamics::run(arguments, shared),
+            Verb::Settings(arguments) => commands::settings::run(arguments, shared),
             Verb::Engine(arguments) => commands::engine::run(arguments, shared),
             Verb::Generate(arguments) => commands::generate::run(arguments, shared),
         }
@@ -253,7 +299,7 @@ impl Shared {
         let flags = Flags::default().value("engine.kind", kind).0;
         let ours = self.overrides.iter().filter(|argument| is_of_engine(argument)).cloned();
         let overrides: Vec<String> = flags.into_iter().chain(ours).collect();
-        Ok(Shared::with_warnings(recipe.resolve("engine", &overrides)?))
+        Ok(Shared::with_warnings(recipe.resolve("engine", &toml::Table::new(), &overrides)?))
     }
 
     /// The settings of a stage: recipe, then `flags`, then overrides. Warnings are shown.
@@ -262,10 +308,14 @@ impl Shared {
         section: &str,
         flags: Flags,
     ) -> Result<Resolved<T>, Failure> {
+        if let Some(path) = &flags.1 {
+            text_of(path)?;
+        }
         // Flags come first so that a dotted override, which says exactly what it means, has the last word.
         let others = self.overrides.iter().filter(|argument| !is_of_engine(argument)).cloned();
         let overrides: Vec<String> = flags.0.into_iter().chain(others).collect();
-        let resolved = settings::resolve(self.config.as_deref(), section, &SECTIONS, &overrides)?;
+        let defaults = commands::stage::defaults(section);
+        let resolved = settings::resolve(self.config.as_deref(), section, &SECTIONS, &defaults, &overrides)?;
         Ok(Shared::with_warnings(resolved))
     }
 
@@ -283,14 +333,27 @@ pub fn is_of_engine(argument: &str) -> bool {
     argument.split(['.', '=']).next() == Some("engine")
 }
 
-/// Flags of a verb, as overrides of its table.
+/// Flags of a verb, as overrides of its table, and a path among them that cannot be one.
 #[derive(Clone, Debug, Default)]
-pub struct Flags(Vec<String>);
+pub struct Flags(Vec<String>, Option<PathBuf>);
+
+/// A path as the text of a setting.
+///
+/// # Errors
+/// A path that is not UTF-8, which no text can name.
+pub fn text_of(path: &Path) -> Result<String, Failure> {
+    let text = path.to_str().map(str::to_owned);
+    text.ok_or_else(|| {
+        Failure::usage(format!("`{}` is not UTF-8, and settings are", path.display()))
+            .hint("name the directory that it lies in, or a pattern with `*`; or rename it")
+    })
+}
 
 impl Flags {
     /// `section.key = path`, where the flag was given.
     #[must_use]
-    pub fn path(self, key: &str, path: Option<&Path>) -> Flags {
+    pub fn path(mut self, key: &str, path: Option<&Path>) -> Flags {
+        self.1 = self.1.or_else(|| path.filter(|path| path.to_str().is_none()).map(Path::to_owned));
         self.value(key, path.map(|path| path.to_string_lossy().into_owned()))
     }
 
@@ -305,11 +368,75 @@ impl Flags {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    /// The verbs that can say what is written in a file of a crate.
+    fn verbs_of(path: &str) -> Vec<&str> {
+        let command = path.strip_prefix("cli/src/commands/").and_then(|name| name.strip_suffix(".rs"));
+        match (command, path.split_once("/src/")) {
+            (Some("train"), _) => vec!["pretrain", "midtrain"],
+            (Some("train_tokenizer"), _) => vec!["train-tokenizer"],
+            (Some(verb), _) => vec![verb],
+            (_, Some(("corpus", "prepare/mod.rs"))) => vec!["prepare"],
+            (_, Some(("corpus", _))) => vec!["prepare", "train-tokenizer"],
+            (_, Some(("eval", rest))) if rest.starts_with("dynamics") => vec!["dynamics"],
+            (_, Some(("eval", rest))) if rest.starts_with("compare") => vec!["compare"],
+            (_, Some(("eval", _))) => vec!["eval"],
+            (_, Some(("results", _))) => vec!["eval", "dynamics"],
+            (_, Some(("flywheel", _))) => vec!["flywheel"],
+            (_, Some(("train", _))) => vec!["pretrain", "midtrain", "sft", "dpo", "rl", "score"],
+            // Anyone: what these name must be an option of every verb.
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn every_option_that_a_message_names_exists() {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let files = remit_corpus::files_at(&crates.join("*/src/**/*.rs")).expect("the sources");
+        let command = command();
+        let has = |verb: &str, option: &str| {
+            let verb = command.find_subcommand(verb).unwrap_or_else(|| panic!("there is no verb `{verb}`"));
+            let mut all = verb.get_arguments().chain(command.get_arguments());
+            all.any(|argument| argument.get_long() == Some(option))
+        };
+        let mut count = 0;
+        for file in files {
+            let path = file.strip_prefix(&crates).expect("a path below").to_str().expect("ASCII").to_owned();
+            if path.contains("tests") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&file).expect("a source");
+            let shown = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            for quoted in shown.flat_map(|line| line.split('`').skip(1).step_by(2)) {
+                let words: Vec<&str> = quoted.split_whitespace().collect();
+                let verbs = match words[..] {
+                    ["remit", verb, ..] => vec![verb],
+                    [option, ..] if option.starts_with("--") => verbs_of(&path),
+                    _ => continue,
+                };
+                let options = words.iter().filter_map(|word| word.strip_prefix("--")?.split('=').next());
+                let named = |option: &&str| {
+                    option.starts_with(|c: char| c.is_ascii_lowercase())
+                        && option.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+                };
+                for option in options.filter(named) {
+                    count += 1;
+                    let is_everyones =
+                        command.get_arguments().any(|argument| argument.get_long() == Some(option));
+                    let is_theirs = !verbs.is_empty() && verbs.iter().all(|verb| has(verb, option));
+                    assert!(
+                        is_everyones || is_theirs,
+                        "{path}: `{quoted}` names --{option}, which {verbs:?} lack"
+                    );
+                }
+            }
+        }
+        assert!(count > 20, "only {count} were found");
     }
 
     #[test]

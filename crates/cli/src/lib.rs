@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod commands;
+pub mod out_of_memory;
 pub mod progress;
 pub mod render;
 pub mod settings;

@@ -422,7 +422,7 @@ fn scores_of_something_else() {
         &home,
         "score --config recipe.toml --shard 1/2",
         "the scores in `scores` were begun in 1 shard(s), not in 2",
-        "go on with `--shard i/1`, or remove the directory to begin anew",
+        "go on with `remit score --shard i/1`, or remove the directory to begin anew",
     );
     home.ok("score --config recipe.toml --quiet --out parts --shard 1/2");
     check(
@@ -758,7 +758,10 @@ fn settings_that_make_no_sense() {
     let hint = "`--dry-run` shows all settings as they are resolved";
     for (setting, error) in [
         ("steps=0", "`midtrain.steps` must be more than nothing, as must `tokens` and `epochs`"),
-        ("tokens=5", "`midtrain.steps` is the length of the run: give one of `steps`, `tokens` and `epochs`"),
+        (
+            "tokens=5 --midtrain.epochs=1",
+            "`midtrain.steps` is the length of the run: give one of `steps`, `tokens` and `epochs`",
+        ),
         ("data.window=0", "`midtrain.data.window` is 0, but a window has at least one prediction"),
         ("data.batch_windows=0", "`midtrain.data.batch_windows` is 0, but a step has at least one window"),
         ("clip_norm=-1", "`midtrain.clip_norm` must be a finite number, 0 or more"),
@@ -788,7 +791,7 @@ fn settings_that_make_no_sense() {
         "objective.temperature=0",
         "optimizer.betas=[1.0,0.9]",
         "data.mixture={none={weight=1}}",
-        "epochs=-1",
+        "steps=-1",
         "seed=-1",
         "steps=1.5",
         "data.window=1e99",

@@ -166,7 +166,7 @@ fn what_cannot_be_compared() {
         "`run` is no evaluation: it has no `results.json`",
         "did you mean `run/eval/step/micro10`?",
     );
-    let again = "evaluate again with `--overwrite`: the answers to each question are needed";
+    let again = "evaluate again with `remit eval --overwrite`: the answers to each question are needed";
     check("a=a-1 b=unlogged", "`unlogged/samples_micro10_list.jsonl` is not there", again);
     check(
         "a=a-1 b=cut",

@@ -271,7 +271,12 @@ fn rows_that_are_no_pairs_are_named() {
 fn settings_that_make_no_sense_are_named() {
     let home = home();
     let line = "dpo --config dpo.toml --run new";
-    check(&home, &format!("{line} --epochs 1"), "`dpo.steps` is the length of the run", "`--dry-run` shows");
+    check(
+        &home,
+        &format!("{line} --epochs 1 --steps 2"),
+        "`dpo.steps` is the length of the run",
+        "`--dry-run` shows",
+    );
     check(&home, &format!("{line} --dpo.loss.beta=0"), "objective setting `beta` is 0", "");
     check(
         &home,

@@ -416,7 +416,18 @@ fn a_dry_run_shows_what_would_be_done_and_does_nothing() {
     let facts = home.json("midtrain --config recipe.toml --run new --dry-run --json");
     assert_eq!(
         keys(&facts),
-        ["memory", "memory_total", "parameters", "predictions", "seconds", "settings", "steps"]
+        [
+            "first",
+            "fits",
+            "memory",
+            "memory_available",
+            "memory_total",
+            "parameters",
+            "predictions",
+            "seconds",
+            "settings",
+            "steps"
+        ]
     );
     assert_eq!(facts["predictions"], 12 * 8 * 32);
     assert_eq!(facts["parameters"].as_u64(), Some(home.parameters("pretrain").len() as u64));

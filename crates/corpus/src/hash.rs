@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use crate::Error;
+use crate::{Error, error};
 
 /// Bytes hashed at once: enough to share among all cores.
 const CHUNK_BYTES: usize = 8 << 20;
@@ -12,8 +12,8 @@ const CHUNK_BYTES: usize = 8 << 20;
 /// blake3 of a file, in hexadecimal. Read in chunks and not mapped: pages of a map count as this program's memory,
 /// and that must not grow with the corpus.
 pub(crate) fn hash_file(path: &Path) -> Result<String, Error> {
-    let failed = |cause| Error::io("read", path, cause);
-    let mut file = File::open(path).map_err(|cause| Error::io("open", path, cause))?;
+    let failed = |cause| error::io("read", path, cause);
+    let mut file = File::open(path).map_err(|cause| error::io("open", path, cause))?;
     let mut hasher = blake3::Hasher::new();
     let mut chunk = Vec::new();
     loop {

@@ -21,11 +21,11 @@ mod token_store;
 mod tokenizer;
 mod windows;
 
-pub use error::{BadRecord, Error};
 pub use order::{Mixture, Order, Share, Shuffle, SourceSummary};
 pub use prepare::{InputSummary, Prepare, Summary, prepare};
 pub use progress::Progress;
 pub use read::{Format, Skipped, Source, Split, TokenDtype, files_at};
+pub use remit_fault::Error;
 pub use token_store::{Dtype, Manifest, SourceEntry, TokenStore};
 pub use tokenizer::{
     CHAT_TEMPLATE_FILE, Digits, Tokenizer, TrainTokenizer, TrainedTokenizer, train_tokenizer,

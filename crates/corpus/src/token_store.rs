@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::Mmap;
+use remit_fault::fault;
 use serde::{Deserialize, Serialize};
 
 use crate::hash::hash_file;
 use crate::tokenizer::TOKENIZER_FILE;
-use crate::{Error, Skipped, Tokenizer};
+use crate::{Error, Skipped, Tokenizer, error};
 
 /// The version of the files described here. Another one is an error: stores are cheap to make again.
 pub(crate) const FORMAT_VERSION: u32 = 1;
@@ -125,12 +126,12 @@ impl TokenStore {
     /// # Errors
     /// When a file is missing, cut off or too long, or the manifest is of another version or contradicts itself.
     pub fn open(directory: &Path) -> Result<TokenStore, Error> {
-        let wrong = |message: String| Error::BadStore { path: directory.to_owned(), message };
+        let wrong = |message: String| bad_store(directory, &message);
         let manifest_path = directory.join(MANIFEST_FILE);
         let bytes = std::fs::read(&manifest_path).map_err(|cause| match cause.kind() {
             std::io::ErrorKind::NotFound if !directory.exists() => wrong("there is no such directory".into()),
             std::io::ErrorKind::NotFound => wrong(format!("`{MANIFEST_FILE}` is missing")),
-            _ => Error::io("read", &manifest_path, cause),
+            _ => error::io("read", &manifest_path, cause),
         })?;
         let not_a_manifest = |error: serde_json::Error| wrong(format!("`{MANIFEST_FILE}`: {error}"));
         #[derive(Deserialize)]
@@ -189,7 +190,7 @@ impl TokenStore {
             }
         }
         if let (Some(hash), Some(path)) = (&manifest.tokenizer, self.tokenizer_path()) {
-            let bytes = std::fs::read(&path).map_err(|cause| Error::io("read", &path, cause))?;
+            let bytes = std::fs::read(&path).map_err(|cause| error::io("read", &path, cause))?;
             if blake3::hash(&bytes).to_hex().as_str() != hash {
                 return Err(self.wrong(format!("`{TOKENIZER_FILE}` is not the one it was made with")));
             }
@@ -307,7 +308,7 @@ impl TokenStore {
     }
 
     fn wrong(&self, message: String) -> Error {
-        Error::BadStore { path: self.inner.directory.clone(), message }
+        bad_store(&self.inner.directory, &message)
     }
 }
 
@@ -356,14 +357,23 @@ pub(crate) fn content_hash(manifest: &Manifest, directory: &Path) -> Result<Stri
     Ok(blake3::hash(facts.to_string().as_bytes()).to_hex().to_string())
 }
 
+/// A file of the store is missing, of another version, or contradicts the manifest.
+fn bad_store(directory: &Path, message: &str) -> Error {
+    fault!("token store `{}`: {message}", directory.display()).with_hint(if directory.exists() {
+        "make it again with `remit prepare --overwrite`"
+    } else {
+        "check the path, or make the store with `remit prepare`"
+    })
+}
+
 fn map(directory: &Path, name: &str, expected: u64) -> Result<Option<Mmap>, Error> {
-    let wrong = |message: String| Error::BadStore { path: directory.to_owned(), message };
+    let wrong = |message: String| bad_store(directory, &message);
     let path = directory.join(name);
     let file = File::open(&path).map_err(|cause| match cause.kind() {
         std::io::ErrorKind::NotFound => wrong(format!("`{name}` is missing")),
-        _ => Error::io("open", &path, cause),
+        _ => error::io("open", &path, cause),
     })?;
-    let found = file.metadata().map_err(|cause| Error::io("read", &path, cause))?.len();
+    let found = file.metadata().map_err(|cause| error::io("read", &path, cause))?.len();
     if found != expected {
         return Err(wrong(format!("`{name}` has {found} bytes; the manifest asks for {expected}")));
     }
@@ -372,6 +382,6 @@ fn map(directory: &Path, name: &str, expected: u64) -> Result<Option<Mmap>, Erro
     }
     // SAFETY: the file is mapped for reading only. A finished store is never written to again by this program;
     // another program that cuts it off while it is mapped can end this one with a bus error, as with any memory map.
-    let map = unsafe { Mmap::map(&file) }.map_err(|cause| Error::io("map", &path, cause))?;
+    let map = unsafe { Mmap::map(&file) }.map_err(|cause| error::io("map", &path, cause))?;
     Ok(Some(map))
 }

@@ -1,6 +1,7 @@
 //! Token stores cut into training sequences.
 
 use remit_batch::Window;
+use remit_fault::fault;
 
 use crate::{Error, TokenStore};
 
@@ -29,11 +30,7 @@ impl Windows {
     /// When `length` is 0.
     pub fn cut(store: &TokenStore, length: usize) -> Result<Windows, Error> {
         if length == 0 {
-            return Err(Error::Setting {
-                setting: "the window length".into(),
-                wanted: "at least 1",
-                found: "0".into(),
-            });
+            return Err(fault!("the window length must be at least 1, not 0"));
         }
         let length = length as u64;
         let mut first = vec![0];

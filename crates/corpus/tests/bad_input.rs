@@ -5,8 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use remit_corpus::{
-    Error, Format, Prepare, Source, Split, Summary, TokenStore, Tokenizer, TrainTokenizer, prepare,
-    train_tokenizer,
+    Error, Format, Prepare, Source, Split, Summary, TokenDtype, TokenStore, Tokenizer, TrainTokenizer,
+    prepare, train_tokenizer,
 };
 
 /// A directory with a tokenizer that knows the bytes only.
@@ -50,6 +50,9 @@ impl Home {
 
 const SKIP: Option<&str> =
     Some("repair the record, or count and skip such records with `--skip-bad-records`");
+const UNKNOWN: Option<&str> = Some(
+    "set the source's `format` to text, jsonl, parquet, tokens or raw; of compressed files, `.gz`, `.zst` and `.br` are read",
+);
 const DAMAGED: Option<&str> = Some("the file is damaged, cut off, or not what its name says: fetch it again");
 
 #[test]
@@ -69,8 +72,37 @@ fn missing_files_and_unknown_formats() {
     home.check(
         home.prepare("data.csv", |_| {}),
         "source `data`: cannot tell the format of `@/data.csv` from its name",
-        Some("set the source's `format` to text, jsonl, parquet or tokens"),
+        UNKNOWN,
     );
+    home.check(
+        home.prepare("data.c*", |_| {}),
+        "source `data`: cannot tell the format of `@/data.csv` from its name",
+        UNKNOWN,
+    );
+    // Beside what can be read, it is left out of a pattern as of a directory.
+    home.write("data.txt", b"ab");
+    assert_eq!(home.prepare("data.*", |_| {}).unwrap().num_documents, 1);
+}
+
+#[test]
+fn what_links_lead_to_is_read_once_or_missed() {
+    let home = Home::new();
+    fs::create_dir_all(home.at("d/sub")).unwrap();
+    for name in ["d/a.jsonl", "d/sub/b.jsonl", "d/._a.jsonl"] {
+        home.write(name, b"{\"text\":\"ab\"}\n");
+    }
+    std::os::unix::fs::symlink("..", home.at("d/sub/up")).unwrap();
+    for path in ["d", "d/**/*.jsonl"] {
+        assert_eq!(home.prepare(path, |_| {}).unwrap().num_documents, 2, "{path}");
+    }
+    std::os::unix::fs::symlink("gone.jsonl", home.at("d/c.jsonl")).unwrap();
+    for path in ["d", "d/**/*.jsonl", "d/c.jsonl"] {
+        home.check(
+            home.prepare(path, |_| {}),
+            "`@/d/c.jsonl` links to `gone.jsonl`, which does not exist",
+            Some("bring back what it links to, or remove the link"),
+        );
+    }
 }
 
 #[test]
@@ -202,6 +234,74 @@ fn damaged_compression() {
     );
 }
 
+#[test]
+fn brotli() {
+    let home = Home::new();
+    let mut packed = brotli::CompressorWriter::new(Vec::new(), 4096, 5, 22);
+    packed.write_all("{\"text\":\"words and words\"}\n".repeat(100).as_bytes()).unwrap();
+    let packed = packed.into_inner();
+    home.write("whole.jsonl.br", &packed);
+    assert_eq!(home.prepare("whole.jsonl.br", |_| {}).unwrap().num_documents, 100);
+    home.write("cut.jsonl.br", &packed[..packed.len() - 4]);
+    let error = home.prepare("cut.jsonl.br", |_| {}).unwrap_err();
+    assert!(error.to_string().contains("cut.jsonl.br`"), "{error}");
+    assert_eq!(error.hint().as_deref(), DAMAGED);
+}
+
+#[test]
+fn windows_of_zstd() {
+    let home = Home::new();
+    // A frame of one stored block whose header asks for a window of 2 to the power of `log`.
+    let frame = |log: u8| {
+        let text = b"{\"text\":\"far back\"}\n";
+        let mut bytes = vec![0x28, 0xB5, 0x2F, 0xFD, 0, (log - 10) << 3];
+        bytes.extend_from_slice(&((text.len() as u32) << 3 | 1).to_le_bytes()[..3]);
+        bytes.extend_from_slice(text);
+        bytes
+    };
+    for log in [10, 27, 28, 31] {
+        home.write("long.jsonl.zst", &frame(log));
+        assert_eq!(home.prepare("long.jsonl.zst", |_| {}).unwrap().num_documents, 1, "2^{log}");
+    }
+    home.write("long.jsonl.zst", &frame(32));
+    home.check(
+        home.prepare("long.jsonl.zst", |_| {}),
+        "cannot decompress `@/long.jsonl.zst`: Frame requires too much memory for decoding",
+        Some("its window is larger than 2 GiB: compress it again with `zstd --long=31` or less"),
+    );
+}
+
+#[test]
+fn arrays_without_a_header() {
+    let home = Home::new();
+    let numbers: Vec<u8> = [3_u32, 1, 0, 4, 0].iter().flat_map(|id| id.to_le_bytes()).collect();
+    home.write("part.npy", &numbers);
+    home.check(
+        home.prepare("part.npy", |_| {}),
+        "`@/part.npy`: not a NumPy file",
+        Some(
+            "where it is raw numbers, as OLMo's `.npy` files are, set the source's `format` to \"raw\" and `token_dtype` to \
+             their width: \"u16\", \"u32\", \"i32\" or \"i64\"",
+        ),
+    );
+    for dtype in [TokenDtype::U32, TokenDtype::I32] {
+        let raw = |settings: &mut Prepare| {
+            (settings.sources[0].format, settings.sources[0].token_dtype) = (Format::Raw, dtype);
+        };
+        let summary = home.prepare("part.npy", raw).unwrap();
+        assert_eq!((summary.num_tokens, summary.num_documents), (5, 2));
+    }
+    // As 16-bit numbers every other one is 0, and the store would be another.
+    let narrow = home.prepare("part.npy", |settings| settings.sources[0].format = Format::Raw).unwrap();
+    assert_eq!(narrow.num_tokens, 10);
+    home.write("wide.npy", &[0xFF; 8]);
+    home.check(
+        home.prepare("wide.npy", |settings| settings.sources[0].format = Format::Raw),
+        "`@/wide.npy`: token 0 is 65535, outside the vocabulary of 257 tokens",
+        Some("check the source's `token_dtype`, and that the tokenizer is the one that made it"),
+    );
+}
+
 fn npy(dtype: &str, shape: &str, data: &[u8]) -> Vec<u8> {
     let header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({shape}), }}\n");
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
@@ -220,7 +320,6 @@ fn arrays_of_the_wrong_kind() {
         (npy("<u2", "3,", &[0; 4]), "cut off: it promises 3 tokens and has 2"),
         (npy("<u2", "2,", &[1, 0, 1, 1]), "token 1 is 257, outside the vocabulary of 257 tokens"),
         (npy("<i4", "1,", &[255; 4]), "token 0 is -1, outside the vocabulary of 257 tokens"),
-        (b"text".to_vec(), "not a NumPy file"),
     ] {
         home.write("data.npy", &bytes);
         home.check(home.prepare("data.npy", |_| {}), &format!("`@/data.npy`: {message}"), None);

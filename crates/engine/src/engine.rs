@@ -1,6 +1,6 @@
 //! The boundary.
 
-use crate::{Error, Precision, Refusal};
+use crate::{Available, Error, Precision, Refusal};
 use remit_batch::{Batch, Rule};
 use remit_model::Architecture;
 use remit_model::generate::{Completion, Request, Settings as Generation, Watch};
@@ -128,6 +128,11 @@ pub trait Engine: std::fmt::Debug {
     /// What it is, in words for the record of a run; nothing where that makes no difference to a result, as in the
     /// engine of this process.
     fn about(&self) -> Option<String> {
+        None
+    }
+
+    /// The memory that there is for models, where it is known. An engine elsewhere has memory of its own.
+    fn available_memory(&self) -> Option<Available> {
         None
     }
 

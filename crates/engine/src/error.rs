@@ -3,15 +3,9 @@
 /// An error of an engine.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Of checkpoints, and of what is asked of a model: ids, lengths, sampling.
+    /// Of the crates below.
     #[error(transparent)]
-    Model(#[from] remit_model::Error),
-    /// Of reading or writing files.
-    #[error(transparent)]
-    Store(#[from] remit_store::Error),
-    /// Of the optimiser's settings.
-    #[error(transparent)]
-    Optim(#[from] remit_optim::Error),
+    Fault(#[from] remit_store::Error),
     /// Of the PyTorch worker.
     #[error(transparent)]
     Torch(#[from] crate::torch::Error),
@@ -45,9 +39,7 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Model(error) => error.hint(),
-            Error::Store(error) => error.hint(),
-            Error::Optim(error) => error.hint(),
+            Error::Fault(error) => error.hint(),
             Error::Torch(error) => error.hint(),
             Error::Setting { .. } | Error::Check { .. } => None,
             Error::State { .. } => Some("start from another checkpoint".into()),

@@ -1,6 +1,6 @@
 //! Which engine, and how it computes: the table `[engine]` of a recipe.
 
-use crate::{Cpu, Engine, Error, Torch};
+use crate::{Available, Cpu, Engine, Error, Torch};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -93,6 +93,14 @@ impl Settings {
     /// Whether models run as they do where nothing is said of an engine.
     pub fn is_default(&self) -> bool {
         *self == Settings::default()
+    }
+
+    /// The memory that there is for models, where it is known without starting the engine.
+    pub fn available_memory(&self) -> Option<Available> {
+        match self {
+            Settings::Cpu => Available::now(),
+            Settings::Torch(_) => None,
+        }
     }
 
     /// What the results of models are known by, beside all else that they depend on: nothing with the engine of this

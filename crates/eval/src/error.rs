@@ -9,18 +9,12 @@ use crate::tasks;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Of reading or writing files.
+    /// Of the crates below.
     #[error(transparent)]
-    Store(#[from] remit_store::Error),
-    /// Of tokenizers.
-    #[error(transparent)]
-    Corpus(#[from] remit_corpus::Error),
+    Fault(#[from] remit_store::Error),
     /// Of generated problems.
     #[error(transparent)]
     Problems(#[from] remit_micro10::Error),
-    /// Of checkpoints and generation.
-    #[error(transparent)]
-    Model(#[from] remit_model::Error),
     /// Of the engine.
     #[error(transparent)]
     Engine(#[from] remit_engine::Error),
@@ -125,10 +119,8 @@ impl Error {
     /// What to do about it, where there is something to say.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Store(error) => error.hint(),
-            Error::Corpus(error) => error.hint(),
+            Error::Fault(error) => error.hint(),
             Error::Problems(error) => error.hint(),
-            Error::Model(error) => error.hint(),
             Error::Engine(error) => error.hint(),
             Error::Pass { .. } => Some("raise `samples`, or lower `k`".to_owned()),
             Error::UnknownTask { name } => Some(task_hint(name)),

@@ -47,7 +47,7 @@ pub fn log_probs(
 ) -> Result<Vec<Vec<f32>>, Error> {
     for Sequence { prompt, completion } in sequences {
         if prompt.is_empty() {
-            return Err(remit_model::Error::EmptyPrompt.into());
+            return Err(remit_model::generate::empty_prompt().into());
         }
         let architecture = engine.architecture(model);
         architecture.check_ids(prompt)?;
@@ -82,7 +82,7 @@ pub fn log_probs(
 mod tests {
     use remit_engine::Cpu;
     use remit_model::generate::{Request, Sampling, Settings};
-    use remit_model::{Decoder, Error as ModelError, Input, Keep, Workspace};
+    use remit_model::{Decoder, Input, Keep, Workspace};
 
     use super::*;
     use crate::examples;
@@ -164,12 +164,13 @@ mod tests {
         let (mut engine, model) = examples::engine(&examples::tokenizer(), 16);
         let mut error = |prompt: &[u32], completion: &[u32]| {
             let sequences = [Sequence { prompt, completion }];
-            log_probs(&mut engine, model, &sequences, &mut |_, _| ()).map(|found| found[0].len())
+            let found = log_probs(&mut engine, model, &sequences, &mut |_, _| ()).map(|found| found[0].len());
+            found.map_err(|error| error.to_string())
         };
-        assert!(matches!(error(&[], &[1]), Err(Error::Model(ModelError::EmptyPrompt))));
-        assert!(matches!(error(&[1], &[300]), Err(Error::Model(ModelError::TokenId { id: 300, .. }))));
-        let too_long = error(&[1; 8], &[1; 10]);
-        assert!(matches!(too_long, Err(Error::Model(ModelError::TooLong { length: 17, max_length: 16 }))));
+        assert_eq!(error(&[], &[1]).expect_err("nothing to read"), "the prompt is empty");
+        assert!(error(&[1], &[300]).expect_err("no such token").starts_with("token id 300 at position 0"));
+        let too_long = error(&[1; 8], &[1; 10]).expect_err("18 tokens, of which 17 are read");
+        assert!(too_long.starts_with("17 positions are asked for, the model allows 16"), "{too_long}");
         assert_eq!(error(&[1; 8], &[1; 9]).expect("the last token is not read"), 9);
         assert_eq!(error(&[1; 8], &[]).expect("nothing to do"), 0);
     }

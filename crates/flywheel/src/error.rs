@@ -6,12 +6,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Of files.
+    /// Of the crates below.
     #[error(transparent)]
-    Store(#[from] remit_store::Error),
-    /// Of corpora.
-    #[error(transparent)]
-    Corpus(#[from] remit_corpus::Error),
+    Fault(#[from] remit_store::Error),
     /// Of ordinary text.
     #[error(transparent)]
     RegistryText(#[from] remit_corpus::registry_text::Error),
@@ -30,9 +27,6 @@ pub enum Error {
     /// [`remit_eval::dynamics::Error`].
     #[error(transparent)]
     Dynamics(#[from] remit_eval::dynamics::Error),
-    /// Of an objective.
-    #[error(transparent)]
-    Objective(#[from] remit_objective::Error),
     /// A setting that is missing or makes no sense.
     #[error("`{key}` {problem}")]
     Setting {
@@ -105,15 +99,13 @@ impl Error {
     /// What to do about it, where there is something to say.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Error::Store(error) => return error.hint(),
-            Error::Corpus(error) => return error.hint(),
+            Error::Fault(error) => return error.hint(),
             Error::RegistryText(error) => return error.hint(),
             Error::Problems(error) => return error.hint(),
             Error::Train(error) => return error.hint(),
             Error::Rl(error) => return error.hint(),
             Error::Eval(error) => return error.hint(),
             Error::Dynamics(error) => return error.hint(),
-            Error::Objective(error) => return error.hint(),
             Error::Setting { .. } => "`docs/flywheel.md` has every setting of `[flywheel]`".into(),
             Error::MissingTable { .. } => {
                 "the tables are those of the single verbs: `recipes/flywheel.toml` has them all".into()

@@ -204,7 +204,8 @@ impl<R: Runner> Turn<'_, R> {
         S::Plan: Costly,
         Error: From<S::Error>,
     {
-        let plan = stage.plan(settings.clone()).map_err(Error::from)?;
+        let mut plan = stage.plan(settings.clone()).map_err(Error::from)?;
+        remit_train::go_on(&mut plan);
         refresh_settings(node, plan.settings())?;
         let cost = plan.cost();
         let held_out = self.runner.train(plan)?.held_out;

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::families::Family;
+use remit_fault::fault;
 pub use remit_kernels::rope::Pairing;
 use serde_json::{Map, Value};
 
@@ -160,7 +161,10 @@ impl Architecture {
     pub fn check_length(&self, length: usize) -> Result<(), Error> {
         let max_length = self.max_length;
         if length > max_length {
-            return Err(Error::TooLong { length, max_length });
+            return Err(fault!(
+                "{length} positions are asked for, the model allows {max_length} (`max_position_embeddings`)"
+            )
+            .with_hint("use shorter windows, a shorter prompt or fewer new tokens"));
         }
         Ok(())
     }
@@ -169,7 +173,11 @@ impl Architecture {
     pub fn check_ids(&self, ids: &[u32]) -> Result<(), Error> {
         let vocab_size = self.vocab_size;
         match ids.iter().position(|&id| id as usize >= vocab_size) {
-            Some(position) => Err(Error::TokenId { id: ids[position], position, vocab_size }),
+            Some(position) => Err(fault!(
+                "token id {} at position {position} is not in the model's vocabulary of {vocab_size}",
+                ids[position]
+            )
+            .with_hint("the text was tokenized with another tokenizer than the model's")),
             None => Ok(()),
         }
     }

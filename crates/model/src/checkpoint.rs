@@ -3,6 +3,7 @@
 use crate::decoder::{FrozenParameters, MappedParameters, read_entries};
 use crate::layout::{Entry, Layout};
 use crate::{Architecture, Decoder, Error, Frozen, families};
+use remit_fault::fault;
 use remit_store::atomic;
 use remit_store::tensors::{FileDtype, TensorDirectory, TensorOut, write_tensors};
 use serde_json::{Map, Value};
@@ -29,7 +30,11 @@ impl Architecture {
     pub fn open(directory: &Path) -> Result<Architecture, Error> {
         let path = directory.join("config.json");
         let Some(source) = read_json(&path)? else {
-            return Err(Error::NoConfig { directory: directory.to_owned() });
+            return Err(fault!("no `config.json` in `{}`", directory.display()).with_hint(if directory.is_dir() {
+                "a checkpoint is a directory with `config.json` and `model.safetensors`, as `save_pretrained` writes it"
+            } else {
+                "the directory does not exist"
+            }));
         };
         let mut architecture = families::read(source, &path)?;
         let path = directory.join("generation_config.json");
@@ -53,12 +58,10 @@ fn read_json(path: &Path) -> Result<Option<Map<String, Value>>, Error> {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(None);
         }
-        Err(error) => return Err(remit_store::Error::io("read", path, error).into()),
+        Err(error) => return Err(Error::io("read", path, error)),
     };
-    match serde_json::from_str(&text) {
-        Ok(object) => Ok(Some(object)),
-        Err(error) => Err(Error::BadConfig { path: path.to_owned(), cause: error.to_string() }),
-    }
+    let object = serde_json::from_str(&text);
+    object.map(Some).map_err(|error| fault!("`{}` is not a JSON object: {error}", path.display()))
 }
 
 impl Decoder {
@@ -101,7 +104,7 @@ impl Architecture {
         config.insert("torch_dtype".into(), dtype.into());
         atomic::write_json(&directory.join("config.json"), &Value::Object(config))?;
         let generation = Value::Object(generation(self));
-        Ok(atomic::write_json(&directory.join("generation_config.json"), &generation)?)
+        atomic::write_json(&directory.join("generation_config.json"), &generation)
     }
 
     /// Lets generation stop at further tokens, here and wherever the checkpoint is opened.
@@ -186,36 +189,31 @@ fn check_tensors(
     architecture: &Architecture,
     directory: &Path,
 ) -> Result<(), Error> {
-    let directory = || directory.to_owned();
+    let path = directory.display();
+    let mismatched = |error: Error| {
+        error.with_hint(
+            "`config.json` and the safetensors files do not belong together, or a shard is missing",
+        )
+    };
     for Entry { name, shape, .. } in entries {
         if !files.contains(name) {
-            return Err(Error::MissingTensor {
-                directory: directory(),
-                name: name.clone(),
-                shape: shape.clone(),
-            });
+            return Err(mismatched(fault!("tensor `{name}` {shape:?} is missing in `{path}`")));
         }
         let found = files.info(name)?.shape;
         if found != shape.as_slice() {
-            return Err(Error::WrongShape {
-                directory: directory(),
-                name: name.clone(),
-                found: found.to_vec(),
-                expected: shape.clone(),
-            });
+            return Err(mismatched(fault!(
+                "tensor `{name}` in `{path}` has shape {found:?}, the configuration says {shape:?}"
+            )));
         }
         files.read_f32_part(name, 0, &mut [])?;
     }
     let known: std::collections::HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
     for name in files.names().filter(|name| !known.contains(name)) {
         if !is_redundant(files, name, architecture)? {
-            let shape = files.info(name)?.shape.to_vec();
-            return Err(Error::UnknownTensor {
-                directory: directory(),
-                name: name.to_owned(),
-                shape,
-                family: architecture.family,
-            });
+            let (shape, family) = (files.info(name)?.shape, architecture.family.name());
+            return Err(mismatched(fault!(
+                "tensor `{name}` {shape:?} in `{path}` is not part of a `{family}` model"
+            )));
         }
     }
     Ok(())

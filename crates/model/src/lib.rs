@@ -11,7 +11,6 @@
 mod architecture;
 mod checkpoint;
 mod decoder;
-mod error;
 pub mod families;
 pub mod generate;
 mod layout;
@@ -20,6 +19,6 @@ mod workspace;
 pub use architecture::{Architecture, Attention, NormPlace, Pairing, QkNorm, Rope, RopeScaling};
 pub use checkpoint::SaveOptions;
 pub use decoder::{Decoder, Frozen, FrozenParameters, Input, MappedParameters, Part, Storage};
-pub use error::Error;
 pub use layout::{Entry, Layout, PartSizes};
+pub use remit_fault::Error;
 pub use workspace::{Keep, Workspace};

@@ -259,7 +259,7 @@ fn requests_beyond_the_model_are_errors() {
     };
     assert_eq!(
         refused(0.0, None, 1.0),
-        "`temperature` = 0 is out of range: above 0; use `--greedy` for the likeliest token"
+        "`temperature` = 0 is out of range: above 0; greedy decoding takes the likeliest token"
     );
     assert_eq!(refused(1.0, Some(0), 1.0), "`top-k` = 0 is out of range: at least 1");
     assert_eq!(refused(1.0, None, 0.0), "`top-p` = 0 is out of range: above 0, at most 1");

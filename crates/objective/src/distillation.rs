@@ -23,8 +23,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::loss::{Denominator, LossSums};
+use crate::{Error, check};
 
 /// Settings of the distillation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,14 +80,9 @@ impl Distillation {
     /// A number outside its range.
     pub fn validate(&self) -> Result<(), Error> {
         let (alpha, temperature) = (self.alpha, self.temperature);
-        if !(0.0..=1.0).contains(&alpha) {
-            return Err(Error::Setting { key: "alpha", value: alpha, expected: "between 0 and 1" });
-        }
-        if !(temperature.is_finite() && temperature > 0.0) {
-            let expected = "a finite number above 0";
-            return Err(Error::Setting { key: "temperature", value: temperature, expected });
-        }
-        Ok(())
+        check((0.0..=1.0).contains(&alpha), "alpha", alpha, "between 0 and 1")?;
+        let warm = temperature.is_finite() && temperature > 0.0;
+        check(warm, "temperature", temperature, "a finite number above 0")
     }
 
     /// One unmasked row: writes `d(loss)/d(student logits)` and returns the row's sums. All are `[V]`.

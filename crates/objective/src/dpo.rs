@@ -21,7 +21,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, check};
 
 /// Settings of the preference loss.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,11 +80,7 @@ impl Dpo {
     /// # Errors
     /// A number outside its range.
     pub fn validate(&self) -> Result<(), Error> {
-        let value = self.beta;
-        if value.is_finite() && value > 0.0 {
-            return Ok(());
-        }
-        Err(Error::Setting { key: "beta", value, expected: "a finite number above 0" })
+        check(self.beta.is_finite() && self.beta > 0.0, "beta", self.beta, "a finite number above 0")
     }
 
     /// Writes `d(loss)/d(log p_learner)`, `[2 P, T]`, 0 where masked, and returns the sums of these pairs.

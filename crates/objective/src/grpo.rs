@@ -42,9 +42,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::advantage::ScaleRewards;
 use crate::loss::count_unmasked;
+use crate::{Error, check};
 
 /// Log-ratios to the reference beyond this are cut off: e^40 is far outside what a KL estimate can use.
 const LOG_RATIO_LIMIT: f64 = 40.0;
@@ -164,9 +164,6 @@ impl Grpo {
     /// # Errors
     /// A number outside its range.
     pub fn validate(&self) -> Result<(), Error> {
-        let check = |good: bool, key, value, expected| {
-            if good { Ok(()) } else { Err(Error::Setting { key, value, expected }) }
-        };
         let finite = "a finite number, 0 or more";
         let (high, beta, longest) = (self.epsilon_high(), self.beta, self.max_completion_length);
         check((0.0..=1.0).contains(&self.epsilon), "epsilon", self.epsilon, "between 0 and 1")?;

@@ -24,7 +24,6 @@ pub mod advantage;
 pub mod distance;
 pub mod distillation;
 pub mod dpo;
-mod error;
 #[cfg(test)]
 mod golden;
 pub mod grpo;
@@ -39,11 +38,19 @@ pub use advantage::{RewardSummary, ScaleRewards, advantages, informative_groups,
 pub use distance::{Distance, Means};
 pub use distillation::{Direction, Distillation, DistillationSums};
 pub use dpo::{Dpo, PreferenceStatistics, PreferenceSummary, Preferences};
-pub use error::Error;
 pub use grpo::{BatchSize, Grpo, LossType, PolicyStatistics, PolicySummary, Rollouts};
 pub use loss::{Denominator, LossSums, weighted_loss, z_loss};
 pub use objective::Objective;
+pub use remit_fault::Error;
 pub use selection::Selection;
 pub use signals::Signals;
 pub use statistics::{Clipped, Statistics, StepSummary, WeightFigures};
 pub use weighting::Weighting;
+
+/// Refuses a setting that is not what is `expected`.
+fn check(is_good: bool, key: &str, value: f64, expected: &str) -> Result<(), Error> {
+    if is_good {
+        return Ok(());
+    }
+    Err(remit_fault::fault!("objective setting `{key}` is {value}, but must be {expected}"))
+}

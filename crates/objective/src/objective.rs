@@ -6,6 +6,7 @@
 //! epsilon_low = 0.2
 //! ```
 
+use remit_fault::fault;
 use serde::{Deserialize, Serialize};
 
 use crate::loss::{Denominator, weighted_loss};
@@ -79,7 +80,9 @@ impl Objective {
             Objective::Distillation(distillation) => distillation.validate()?,
         }
         if self.needs_reference() && !has_reference {
-            return Err(Error::ReferenceMissing { kind: self.kind() });
+            return Err(fault!("objective `{}` needs a reference, and none is given", self.kind()).with_hint(
+                "name a reference checkpoint or a score store, or choose an objective that needs none: `kind = \"ntp\"`",
+            ));
         }
         Ok(())
     }

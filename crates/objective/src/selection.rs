@@ -12,11 +12,12 @@
 
 use std::cmp::Ordering;
 
+use remit_fault::fault;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::loss::{Denominator, count_unmasked};
 use crate::signals::{Scope, Signals};
+use crate::{Error, check};
 
 /// Settings of the selection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,10 +54,7 @@ impl Selection {
     /// A fraction outside its range.
     pub fn validate(&self) -> Result<(), Error> {
         let value = self.fraction;
-        if value > 0.0 && value <= 1.0 {
-            return Ok(());
-        }
-        Err(Error::Setting { key: "fraction", value, expected: "above 0 and at most 1" })
+        check(value > 0.0 && value <= 1.0, "fraction", value, "above 0 and at most 1")
     }
 
     /// Whether a window's selection depends on that window alone.
@@ -109,7 +107,11 @@ impl Selection {
             selected = self.num_selected(unmasked);
         }
         if selected == 0 && unmasked > 0 {
-            return Err(Error::EmptySelection { fraction: self.fraction, unmasked });
+            return Err(fault!(
+                "`fraction` {} of {unmasked} unmasked tokens selects none of them",
+                self.fraction
+            )
+            .with_hint("raise `fraction`, enlarge the batch, or use `scope = \"batch\"`"));
         }
         Ok(Denominator::from_tokens(selected))
     }

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::loss::Denominator;
 use crate::signals::{Scope, Signals};
-use crate::{Clipped, Error};
+use crate::{Clipped, Error, check};
 
 /// Added to the standard deviation before dividing by it.
 const STD_EPSILON: f64 = 1e-6;
@@ -175,9 +175,6 @@ impl Weighting {
     /// # Errors
     /// A number outside its range.
     pub fn validate(&self) -> Result<(), Error> {
-        let check = |good: bool, key, value, expected| {
-            if good { Ok(()) } else { Err(Error::Setting { key, value, expected }) }
-        };
         let (temperature, low, high) = (self.temperature, self.epsilon_low, self.epsilon_high);
         check(
             temperature.is_finite() && temperature > 0.0,

@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::simd::simd_fn;
-use crate::{CHUNK, Error};
+use crate::{CHUNK, Error, out_of_range};
 
 /// Settings of the optimiser.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,7 +89,7 @@ impl AdamW {
     /// A number outside its range.
     pub fn validate(&self) -> Result<(), Error> {
         let check = |good: bool, key, value, expected| {
-            if good { Ok(()) } else { Err(Error::Setting { section: "optimizer", key, value, expected }) }
+            if good { Ok(()) } else { Err(out_of_range("optimizer", key, value, expected)) }
         };
         let rate = self.learning_rate;
         check(rate.is_finite() && rate > 0.0, "learning_rate", rate, "a finite number above 0")?;

@@ -3,6 +3,7 @@
 //! Matrices decay; norms and biases, which have one dimension, do not. Some recipes also spare the embeddings, as OLMo 2
 //! does (arXiv 2501.00656): `exclude = ["*embed_tokens*"]`.
 
+use remit_fault::fault;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -28,8 +29,11 @@ impl WeightDecayRule {
     pub fn validate<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Result<(), Error> {
         for pattern in &self.exclude {
             if !names.clone().any(|name| matches(pattern, name)) {
-                let examples = names.take(3).map(str::to_string).collect();
-                return Err(Error::PatternMatchesNothing { pattern: pattern.clone(), examples });
+                let examples: Vec<String> = names.take(3).map(|name| format!("`{name}`")).collect();
+                let examples = examples.join(", ");
+                return Err(fault!("weight decay exclusion `{pattern}` matches no parameter").with_hint(
+                    format!("`*` stands for any characters; parameters are named like {examples}"),
+                ));
             }
         }
         Ok(())

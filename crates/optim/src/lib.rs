@@ -12,17 +12,21 @@
 
 pub mod adamw;
 pub mod clip;
-mod error;
 pub mod groups;
 pub mod schedule;
 mod simd;
 
 pub use adamw::{AdamW, Slices, Update};
 pub use clip::{clip_factor, global_norm};
-pub use error::Error;
 pub use groups::WeightDecayRule;
+pub use remit_fault::Error;
 pub use schedule::Schedule;
 
 /// Elements that one thread takes at a time: large against the cost of handing them out, small against the caches'
 /// second level. Sums depend on it, so it is one constant.
 const CHUNK: usize = 1 << 16;
+
+/// A setting of the table `section` that is not what is `expected`.
+fn out_of_range(section: &str, key: &str, value: f64, expected: &str) -> Error {
+    remit_fault::fault!("{section} setting `{key}` is {value}, but must be {expected}")
+}

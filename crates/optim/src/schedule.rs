@@ -19,9 +19,10 @@
 
 use std::f64::consts::PI;
 
+use remit_fault::fault;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, out_of_range};
 
 /// Settings of the schedule. The default is a constant learning rate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -86,6 +87,12 @@ pub enum Shape {
 /// The share of the run that `wsd` decays in, where nothing is said.
 const DEFAULT_DECAY_FRACTION: f64 = 0.1;
 
+/// One length given in two ways.
+fn given_twice(steps: &str, fraction: &str) -> Error {
+    fault!("schedule settings `{steps}` and `{fraction}` are both given")
+        .with_hint(format!("keep either `{steps}` or `{fraction}`"))
+}
+
 impl Schedule {
     /// Checks the settings against the length of the run.
     ///
@@ -102,7 +109,9 @@ impl Schedule {
             _ => None,
         };
         if let Some(key) = ignored {
-            return Err(Error::UnusedSetting { key, kind: self.kind.name() });
+            let kind = self.kind.name();
+            return Err(fault!("schedule setting `{key}` has no meaning for kind `{kind}`")
+                .with_hint(format!("remove `{key}` or choose another kind")));
         }
         for (key, value) in [
             ("warmup_fraction", self.warmup_fraction),
@@ -110,19 +119,22 @@ impl Schedule {
             ("final_ratio", Some(self.final_ratio)),
         ] {
             if let Some(value) = value.filter(|value| !(0.0..=1.0).contains(value)) {
-                return Err(Error::Setting { section: "schedule", key, value, expected: "between 0 and 1" });
+                return Err(out_of_range("schedule", key, value, "between 0 and 1"));
             }
         }
         if self.warmup_steps.is_some() && self.warmup_fraction.is_some() {
-            return Err(Error::GivenTwice { steps: "warmup_steps", fraction: "warmup_fraction" });
+            return Err(given_twice("warmup_steps", "warmup_fraction"));
         }
         if self.decay_steps.is_some() && self.decay_fraction.is_some() {
-            return Err(Error::GivenTwice { steps: "decay_steps", fraction: "decay_fraction" });
+            return Err(given_twice("decay_steps", "decay_fraction"));
         }
         let (warmup, decay) = (self.num_warmup_steps(total), self.num_decay_steps(total));
         let decay = if self.kind == Kind::Wsd { decay } else { 0 };
         if warmup.saturating_add(decay) > total {
-            return Err(Error::TooLong { warmup, decay, total });
+            return Err(fault!(
+                "schedule needs {warmup} steps of warm-up and {decay} of decay, but the run has {total}"
+            )
+            .with_hint("shorten them or lengthen the run"));
         }
         Ok(())
     }

@@ -12,24 +12,12 @@ pub enum Error {
     /// Of training.
     #[error(transparent)]
     Train(#[from] remit_train::Error),
-    /// Of rows and tokenizers.
-    #[error(transparent)]
-    Corpus(#[from] remit_corpus::Error),
-    /// Of generation.
-    #[error(transparent)]
-    Model(#[from] remit_model::Error),
     /// Of the engine.
     #[error(transparent)]
     Engine(#[from] remit_engine::Error),
-    /// Of the loss.
+    /// Of the crates below.
     #[error(transparent)]
-    Objective(#[from] remit_objective::Error),
-    /// Of optimisers and schedules.
-    #[error(transparent)]
-    Optim(#[from] remit_optim::Error),
-    /// Of files.
-    #[error(transparent)]
-    Store(#[from] remit_store::Error),
+    Fault(#[from] remit_store::Error),
     /// No row to ask.
     #[error("there is no prompt{}", if *.dropped == 0 { String::new() } else { format!(": all {dropped} are too long") })]
     NoPrompts {
@@ -106,12 +94,8 @@ impl Error {
         Some(match self {
             Error::Judge(error) => return error.hint(),
             Error::Train(error) => return error.hint(),
-            Error::Corpus(error) => return error.hint(),
-            Error::Model(error) => return error.hint(),
             Error::Engine(error) => return error.hint(),
-            Error::Objective(error) => return error.hint(),
-            Error::Optim(error) => return error.hint(),
-            Error::Store(error) => return error.hint(),
+            Error::Fault(error) => return error.hint(),
             Error::NoPrompts { dropped: 0 } => "name files with rows in `rl.prompts.files`".into(),
             Error::NoPrompts { .. } => "lower `rl.grpo.max_completion_length`, or take shorter prompts".into(),
             Error::UnknownVerifier { name, known, .. } => {

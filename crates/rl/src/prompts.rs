@@ -39,7 +39,8 @@ impl Prompts {
         longest: usize,
     ) -> Result<Prompts, Error> {
         let (mut prompts, mut dropped) = (Vec::new(), 0);
-        for row in Rows::open(&settings.files)? {
+        let fields = encoder.fields().into_iter().chain(verifiers.fields());
+        for row in Rows::open(&settings.files)?.only(fields) {
             let row = row?;
             let tokens = encoder.prompt(&row)?;
             let answer = encoder.answer(&row)?;

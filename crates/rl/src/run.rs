@@ -8,7 +8,7 @@ use crate::transcripts;
 use crate::update::{Outcome, Sequence, update};
 use crate::verifiers::Verifiers;
 use remit_corpus::Tokenizer;
-use remit_corpus::examples::Encoder;
+use remit_corpus::examples::{Encoder, Example};
 use remit_engine::{Engine, ModelId, Usage};
 use remit_model::generate::Finish;
 use remit_model::{Architecture, Frozen, Keep, Workspace};
@@ -16,8 +16,8 @@ use remit_store::hash::hash_checkpoint;
 use remit_train::held_out::HeldOutPlan;
 use remit_train::metrics::StepRecord;
 use remit_train::{
-    Companions, Frame, Memory, Method, Planned, Progress, Stage, Start, Taken, keep, locate_checkpoint,
-    open_model,
+    Companions, First, Frame, Memory, Method, MicroBatch, Planned, Progress, Stage, Start, Taken, keep,
+    locate_checkpoint, open_model,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -143,6 +143,21 @@ impl Planned for Plan {
             }),
             ..Memory::of_learner(architecture)
         }
+    }
+
+    fn micro_batch(&mut self) -> MicroBatch<'_> {
+        let size = &mut self.settings.micro_batch_windows;
+        MicroBatch { key: "micro_batch_windows", batch: *size, size }
+    }
+
+    /// The first prompt; what is learned is what the policy will write behind it.
+    fn first(&self) -> Result<First, Error> {
+        let tokens = self.prompts.prompts[0].tokens.clone();
+        let mask = vec![false; tokens.len().saturating_sub(1)];
+        Ok(First {
+            parts: vec![("prompt", Example { tokens, mask })],
+            tokenizer: Some(self.tokenizer.clone()),
+        })
     }
 
     fn begin(self) -> Result<(Frame, impl Method<Error = Error>), Error> {

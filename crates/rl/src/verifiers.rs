@@ -36,6 +36,11 @@ impl Verifiers {
         }
     }
 
+    /// The fields of a row that may name its verifier.
+    pub fn fields(&self) -> impl Iterator<Item = String> + use<> {
+        FIELDS.into_iter().map(str::to_owned)
+    }
+
     /// The name of a row's verifier.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::Error;
+use crate::{Error, damage};
 
 /// Writes `bytes` to `path`, replacing a file that is there. The parent directory must exist.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
@@ -49,14 +49,14 @@ pub fn write_json_lines(path: &Path, records: impl IntoIterator<Item = impl Seri
 /// nothing stays on disk.
 ///
 /// # Errors
-/// [`Error::Exists`] when there is something at `final_path` already; it is not touched and `fill` is not called.
+/// Something that is at `final_path` already; it is not touched and `fill` is not called.
 pub fn directory<E: From<Error>>(
     final_path: &Path,
     fill: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
     let partial = partial_path(final_path);
     if final_path.symlink_metadata().is_ok() {
-        return Err(Error::Exists { path: final_path.to_owned() }.into());
+        return Err(damage::exists(final_path).into());
     }
     remove(&partial)?;
     fs::create_dir_all(&partial).map_err(|cause| Error::io("create", &partial, cause))?;
@@ -135,7 +135,7 @@ pub fn append(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 /// Renames and flushes the directory that holds the new name. Both paths are on one file system.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// A refusal of the operating system.
 pub fn rename(from: &Path, to: &Path) -> Result<(), Error> {
     fs::rename(from, to).map_err(|cause| Error::io("rename to", to, cause))?;
     sync_directory(parent(to))
@@ -152,7 +152,7 @@ pub(crate) fn partial_path(path: &Path) -> PathBuf {
 /// Removes a file or a directory with all in it; nothing there is fine.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// A refusal of the operating system.
 pub fn remove(path: &Path) -> Result<(), Error> {
     let result = match path.symlink_metadata() {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),

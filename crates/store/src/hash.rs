@@ -15,7 +15,7 @@ pub fn hash_bytes(bytes: &[u8]) -> String {
 /// The hash of a file's content, on all cores.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// A refusal of the operating system.
 pub fn hash_file(path: &Path) -> Result<String, Error> {
     let mut hasher = Hasher::new();
     hasher.update_mmap_rayon(path).map_err(|cause| Error::io("read", path, cause))?;
@@ -27,8 +27,7 @@ pub fn hash_file(path: &Path) -> Result<String, Error> {
 /// (tokenizer, optimizer state) does not count, nor does the directory's name.
 ///
 /// # Errors
-/// [`Error::Io`] where `config.json` or a shard is missing, [`Error::NoTensors`], [`Error::Damaged`] for an index
-/// that cannot be read.
+/// A missing `config.json` or shard, a directory without tensors, an index that cannot be read.
 pub fn hash_checkpoint(directory: &Path) -> Result<String, Error> {
     let mut hasher = Hasher::new();
     let tensors = model_files(directory)?;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::Error;
+use crate::damage;
 
 /// An open log.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ impl JsonLines {
     /// was never stopped. A last line that a kill has torn is dropped. The cut is one truncation: it happens or not.
     ///
     /// # Errors
-    /// [`Error::Damaged`] for a line before the cut that is not a JSON object, with its number; [`Error::Io`].
+    /// A line before the cut that is not a JSON object, by its number; a refusal of the operating system.
     pub fn open_truncated_after(path: &Path, keep: impl Fn(&Value) -> bool) -> Result<JsonLines, Error> {
         let kept = match File::open(path) {
             Ok(file) => kept_bytes(path, file, keep)?,
@@ -45,7 +46,7 @@ impl JsonLines {
     /// lose it.
     ///
     /// # Errors
-    /// [`Error::Io`]; the part of the line that was written is taken back.
+    /// A refusal of the operating system; the part of the line that was written is taken back.
     ///
     /// # Panics
     /// Where `value` does not serialize to a JSON object.
@@ -66,7 +67,7 @@ impl JsonLines {
     /// behind the checkpoint.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// A refusal of the operating system.
     pub fn sync(&self) -> Result<(), Error> {
         self.file.sync_data().map_err(|cause| Error::io("flush", &self.path, cause))
     }
@@ -96,11 +97,9 @@ fn kept_bytes(path: &Path, file: File, keep: impl Fn(&Value) -> bool) -> Result<
     Ok(kept)
 }
 
-/// What a damaged file should have been.
-pub(crate) const LOG: &str = "log of JSON lines";
-
 fn damaged(path: &Path, number: u64, problem: &str) -> Error {
-    Error::Damaged { path: path.to_owned(), what: LOG, problem: format!("line {number}: {problem}") }
+    damage::damaged(path, "log of JSON lines", format_args!("line {number}: {problem}"))
+        .with_hint("repair or remove that line")
 }
 
 #[cfg(test)]

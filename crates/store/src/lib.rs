@@ -5,12 +5,12 @@
 
 pub mod atomic;
 pub mod checkpoint;
-mod error;
+mod damage;
 pub mod hash;
 pub mod json_lines;
 mod lock;
 pub mod scores;
 pub mod tensors;
 
-pub use error::Error;
 pub use lock::Lock;
+pub use remit_fault::Error;

@@ -4,6 +4,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
+use remit_fault::fault;
+
 use crate::Error;
 
 /// An exclusive hold on a path, for as long as this lives. The operating system lets go of it when the process ends,
@@ -17,27 +19,22 @@ impl Lock {
     /// Takes the lock `<directory>/.lock`, or says who has it. `what` names the directory to people.
     ///
     /// # Errors
-    /// [`Error::Locked`] where another process has it, [`Error::Io`].
-    pub fn try_acquire(directory: &Path, what: &'static str) -> Result<Lock, Error> {
+    /// Another process that has it; a refusal of the operating system.
+    pub fn try_acquire(directory: &Path, what: &str) -> Result<Lock, Error> {
         let (path, file) = open(directory)?;
-        match file.try_lock() {
-            Ok(()) => Lock::sign(path, file),
-            Err(TryLockError::WouldBlock) => {
-                // Absent for the moment in which the other process has locked and not signed yet.
-                let pid = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
-                Err(Error::Locked { what, path: directory.to_owned(), pid })
-            }
-            Err(TryLockError::Error(cause)) => Err(Error::io("lock", path, cause)),
-        }
+        if is_free(&path, &file)? { Lock::sign(path, file) } else { Err(held(directory, &path, what)) }
     }
 
-    /// Takes the lock `<directory>/.lock`, waiting for whoever has it.
+    /// Takes the lock `<directory>/.lock`. Where another process has it, `waiting` is told who, and this waits.
     ///
     /// # Errors
-    /// [`Error::Io`].
-    pub fn acquire(directory: &Path) -> Result<Lock, Error> {
+    /// A refusal of the operating system.
+    pub fn acquire(directory: &Path, what: &str, waiting: impl FnOnce(&Error)) -> Result<Lock, Error> {
         let (path, file) = open(directory)?;
-        file.lock().map_err(|cause| Error::io("lock", &path, cause))?;
+        if !is_free(&path, &file)? {
+            waiting(&held(directory, &path, what));
+            file.lock().map_err(|cause| Error::io("lock", &path, cause))?;
+        }
         Lock::sign(path, file)
     }
 
@@ -57,6 +54,23 @@ impl Drop for Lock {
         // same in every finished directory. Closing it lets go.
         let _ = self.file.set_len(0);
     }
+}
+
+/// Locks the file, if no other process has.
+fn is_free(path: &Path, file: &File) -> Result<bool, Error> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(cause)) => Err(Error::io("lock", path, cause)),
+    }
+}
+
+fn held(directory: &Path, path: &Path, what: &str) -> Error {
+    // Absent for the moment in which the other process has locked and not signed yet.
+    let pid: Option<u32> = fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
+    let pid = pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
+    fault!("another process{pid} is using {what} `{}`", directory.display())
+        .with_hint("wait for it to end, stop it, or choose another directory")
 }
 
 fn open(directory: &Path) -> Result<(PathBuf, File), Error> {
@@ -90,7 +104,7 @@ mod tests {
         assert!(error.hint().unwrap().contains("wait for it to end"));
         drop(first);
         drop(Lock::try_acquire(home.path(), "run directory").unwrap());
-        drop(Lock::acquire(home.path()).unwrap());
+        drop(Lock::acquire(home.path(), "run directory", |_| panic!("it is free")).unwrap());
         assert_eq!(fs::read(home.path().join(".lock")).unwrap(), b"");
     }
 }

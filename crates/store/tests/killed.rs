@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use remit_store::checkpoint::{Keep, RunDirectory, checkpoints_of};
+use remit_store::checkpoint::{Retention, RunDirectory, checkpoints_of};
 use remit_store::json_lines::JsonLines;
 use remit_store::scores::{ScoreDtype, ScoreKey, ScoreStore, ScoreWriter, Shard};
 use remit_store::tensors::{FileDtype, TensorDirectory, TensorOut, write_tensors};
@@ -62,7 +62,7 @@ const NUM_STEPS: u64 = 40;
 /// Goes on from the latest checkpoint as a run does: a line a step, a checkpoint every second one.
 fn run(directory: &Path) {
     let run = RunDirectory::open_or_create(directory).unwrap();
-    let keep = Keep { every: Some(10), last: 2 };
+    let keep = Retention { every: Some(10), last: 2 };
     run.retain(keep).unwrap(); // the former process may have been killed between saving and retaining
     let latest = run.latest().unwrap();
     let start = latest.as_ref().map_or(0, |checkpoint| checkpoint.step());

@@ -1,28 +1,18 @@
 //! What can go wrong between settings and a trained model.
 
+use remit_engine::Available;
+use remit_engine::memory::in_words;
 use std::path::PathBuf;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Of reading or writing files.
+    /// Of the crates below.
     #[error(transparent)]
-    Store(#[from] remit_store::Error),
-    /// Of token stores.
-    #[error(transparent)]
-    Corpus(#[from] remit_corpus::Error),
-    /// Of checkpoints.
-    #[error(transparent)]
-    Model(#[from] remit_model::Error),
+    Fault(#[from] remit_store::Error),
     /// Of the engine.
     #[error(transparent)]
     Engine(#[from] remit_engine::Error),
-    /// Of objectives.
-    #[error(transparent)]
-    Objective(#[from] remit_objective::Error),
-    /// Of optimisers and schedules.
-    #[error(transparent)]
-    Optim(#[from] remit_optim::Error),
     /// A setting that is missing or makes no sense.
     #[error("`{stage}.{key}` {problem}")]
     Setting {
@@ -211,6 +201,20 @@ pub enum Error {
         /// Rule, value and limit.
         breach: Box<crate::health::Breach>,
     },
+    /// A run that needs more memory than there is.
+    #[error("the run needs {} of memory, and {} has {} available", in_words(*needed), available.bound, in_words(available.bytes))]
+    TooMuchMemory {
+        /// The setting of how much is in a forward pass.
+        key: &'static str,
+        /// Bytes.
+        needed: u64,
+        /// What there is.
+        available: Available,
+        /// The largest value of the setting that fits, if there is one.
+        fitting: Option<usize>,
+        /// Bytes with that value, or with 1.
+        least: u64,
+    },
     /// A sequence without a prediction.
     #[error("sequence {index} has {length} tokens, and a prediction takes two")]
     TooShort {
@@ -225,12 +229,8 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Error::Store(error) => return error.hint(),
-            Error::Corpus(error) => return error.hint(),
-            Error::Model(error) => return error.hint(),
+            Error::Fault(error) => return error.hint(),
             Error::Engine(error) => return error.hint(),
-            Error::Objective(error) => return error.hint(),
-            Error::Optim(error) => return error.hint(),
             Error::Setting { .. } => "`--dry-run` shows all settings as they are resolved".into(),
             Error::WindowTooLong { max_length, .. } => format!("set `window` to {max_length} or less"),
             Error::Vocabulary { .. } => "prepare the corpus with the model's own tokenizer".into(),
@@ -265,6 +265,13 @@ impl Error {
                 "{}; to go on from here all the same, set `health.{}.action` to \"warn\" and give the same command again",
                 breach.rule.meaning(),
                 breach.rule.name()
+            ),
+            Error::TooMuchMemory { key, fitting: Some(size), least, .. } => {
+                format!("`{key} = {size}` needs {}; the result is the same to rounding", in_words(*least))
+            }
+            Error::TooMuchMemory { key, least, .. } => format!(
+                "even `{key} = 1` needs {}: choose shorter windows, `recompute = true` or a smaller model, or end other programs",
+                in_words(*least)
             ),
             Error::TooShort { .. } => return None,
         })

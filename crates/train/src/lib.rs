@@ -14,6 +14,7 @@ extern crate self as remit_train;
 
 pub mod dpo;
 mod error;
+mod fit;
 pub mod health;
 pub mod held_out;
 pub mod metrics;
@@ -30,6 +31,7 @@ mod text;
 mod weigh;
 
 pub use error::Error;
+pub use fit::{MicroBatch, fit, go_on};
 pub use health::Health;
 pub use plan::{Material, Plan, keep, locate_checkpoint, open_model};
 pub use refusal::Refusal;
@@ -37,5 +39,5 @@ pub use resume::{Companions, Progress};
 pub use run::{Frame, Method, Observer, Silent, Start, Summary, Taken, read_summary};
 pub use score::{ScoreObserver, ScorePlan, ScoreSettings, score};
 pub use settings::{Settings, Text};
-pub use stage::{Memory, Planned, Stage, run};
+pub use stage::{First, Memory, Planned, Stage, run};
 pub use weigh::{Weighed, weigh, weigh_windows};

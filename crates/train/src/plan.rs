@@ -1,14 +1,15 @@
 //! Everything a run will do, settled and checked before it does it: what `--dry-run` shows.
 
-use crate::Error;
+use crate::fit::MicroBatch;
 use crate::held_out::HeldOutPlan;
 use crate::resume::Companions;
 use crate::run::{Frame, Method, Start};
 use crate::settings::{Settings, Text, wrong};
 use crate::stage::{Memory, Planned, Stage};
 use crate::text::TextMethod;
+use crate::{Error, First};
 use remit_batch::Window;
-use remit_corpus::examples::{Encoder, Examples, Packed, Rows};
+use remit_corpus::examples::{Encoder, Example, Examples, Packed, Rows};
 use remit_corpus::{Order, SourceSummary, TokenStore, Tokenizer, Windows};
 use remit_model::{Architecture, Decoder, Frozen, Keep, Workspace};
 use remit_store::checkpoint::locate;
@@ -223,6 +224,36 @@ impl Planned for Plan {
         }
     }
 
+    fn micro_batch(&mut self) -> MicroBatch<'_> {
+        let data = &mut self.settings.data;
+        MicroBatch {
+            key: "data.micro_batch_windows",
+            size: &mut data.micro_batch_windows,
+            batch: data.batch_windows,
+        }
+    }
+
+    /// The first document of the token store, as far as the first window has it; or the first row.
+    fn first(&self) -> Result<First, Error> {
+        match (&self.material, &self.settings.data.examples) {
+            (Material::Examples { encoder, .. }, Some(examples)) => {
+                let row = Rows::open(&examples.files)?.only(encoder.fields()).next();
+                let example = encoder.example(&row.expect("the examples were made of rows")?)?;
+                Ok(First { parts: vec![("example", example)], tokenizer: Some(encoder.tokenizer().clone()) })
+            }
+            _ => {
+                let Window { mut tokens, mut mask, documents, .. } = self.material.window(0);
+                let length = documents.iter().take_while(|document| **document == documents[0]).count();
+                tokens.truncate(length + 1);
+                mask.truncate(length);
+                let directory = self.material.tokenizer();
+                let tokenizer =
+                    directory.map(|directory| Tokenizer::open(&directory)).transpose()?.map(Arc::new);
+                Ok(First { parts: vec![("text", Example { tokens, mask })], tokenizer })
+            }
+        }
+    }
+
     fn step_predictions(&self) -> Option<u64> {
         Some((self.settings.data.batch_windows * self.settings.data.window) as u64)
     }
@@ -237,6 +268,7 @@ impl Planned for Plan {
 
     fn begin(self) -> Result<(Frame, impl Method<Error = Error>), Error> {
         let Plan { settings, material, steps, architecture, start, reference, held_out, .. } = self;
+        let held_out = HeldOutPlan { micro_batch: settings.data.micro_batch(), ..held_out };
         let mut inputs = BTreeMap::from([("data".to_owned(), material.content_hash())]);
         if let Some(reference) = &reference {
             inputs.insert("reference".into(), hash_checkpoint(&reference.checkpoint)?);

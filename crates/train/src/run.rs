@@ -15,7 +15,7 @@ use remit_model::Architecture;
 use remit_optim::Schedule;
 use remit_results::files;
 use remit_store::atomic;
-use remit_store::checkpoint::{Keep, RunDirectory, checkpoints_of};
+use remit_store::checkpoint::{Retention, RunDirectory, checkpoints_of};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -296,8 +296,8 @@ fn record_engine(about: Option<String>, step: u64, run: &Path) -> Result<(), Err
     Ok(atomic::write_json(&path, &records)?)
 }
 
-fn keep(settings: &Checkpoints) -> Keep {
-    Keep {
+fn keep(settings: &Checkpoints) -> Retention {
+    Retention {
         every: (settings.permanent_every > 0).then_some(settings.permanent_every),
         last: settings.keep_last,
     }

@@ -2,13 +2,17 @@
 //!
 //! A [`Stage`] makes a plan of its settings. What is [`Planned`] says what it will hold and take, and becomes a run.
 
+use crate::fit::{MicroBatch, fit};
 use crate::run::{Frame, Method, Observer, Start, Summary};
 use crate::settings::{Common, StageSettings};
 use crate::{Companions, Error};
+use remit_corpus::Tokenizer;
+use remit_corpus::examples::Example;
 use remit_engine::{Engine, Usage};
 use remit_model::Architecture;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A stage that trains a model.
 pub trait Stage: Copy {
@@ -51,6 +55,15 @@ pub trait Planned: Sized {
     /// Bytes that it will hold.
     fn memory(&self) -> Memory;
 
+    /// The setting of how much of a step is in a forward pass.
+    fn micro_batch(&mut self) -> MicroBatch<'_>;
+
+    /// What comes first of all that is learned from, as the model sees it.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    fn first(&self) -> Result<First, Self::Error>;
+
     /// Predictions of each step, padding included, where all have the same.
     fn step_predictions(&self) -> Option<u64> {
         None
@@ -74,10 +87,14 @@ pub trait Planned: Sized {
 /// # Errors
 /// Whatever stops a run.
 pub fn run<P: Planned>(
-    plan: P,
+    mut plan: P,
     engine: &mut dyn Engine,
     observer: &mut dyn Observer,
 ) -> Result<Summary, P::Error> {
+    if let Some(size) = fit(&mut plan, engine.available_memory())? {
+        observer
+            .message(&format!("{} = {size}, the largest that memory is enough for", plan.micro_batch().key));
+    }
     let (frame, mut method) = plan.begin()?;
     crate::run::run(&frame, &mut method, engine, observer)
 }
@@ -102,6 +119,15 @@ impl Frame {
             held_out: crate::held_out::HeldOutPlan::default(),
         }
     }
+}
+
+/// An example as the model sees it.
+#[derive(Debug)]
+pub struct First {
+    /// Tokens, and which of them are learned; a preference has two, each with its name.
+    pub parts: Vec<(&'static str, Example)>,
+    /// What reads the tokens, where there is one.
+    pub tokenizer: Option<Arc<Tokenizer>>,
 }
 
 /// Bytes a run will hold, by part.

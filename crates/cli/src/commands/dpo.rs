@@ -1,7 +1,7 @@
 //! `remit dpo`.
 
-use super::stage::{self, StageVerb, describe, memory_rows, rate};
-use crate::args::{Flags, Shared};
+use super::stage::{self, StageVerb, Training, describe, memory_rows, rate};
+use crate::args::Shared;
 use crate::render::error::Failure;
 use crate::render::table::Table;
 use crate::render::units;
@@ -17,16 +17,13 @@ pub struct Arguments {
     /// Rows to learn from: JSONL, JSON or Parquet, with `prompt`, `chosen` and `rejected`
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Run directory
-    #[arg(long, value_name = "DIR")]
-    pub run: Option<PathBuf>,
-    /// Checkpoint or run to start from
-    #[arg(long, value_name = "DIR")]
-    pub from: Option<PathBuf>,
+    /// What all verbs that train have.
+    #[command(flatten)]
+    pub training: Training,
     /// Reference: a checkpoint or a run; otherwise what is started from
     #[arg(long, value_name = "DIR")]
     pub reference: Option<PathBuf>,
-    /// Passes over the pairs
+    /// Length of the run in passes over the pairs
     #[arg(long, value_name = "N")]
     pub epochs: Option<f64>,
     /// Chat template: `chatml`, `tulu`, `own` or a Jinja file
@@ -36,12 +33,11 @@ pub struct Arguments {
 
 /// Runs the verb.
 pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
-    let Arguments { files, run, from, reference, epochs, template } = arguments;
-    let flags = Flags::default()
-        .value("dpo.examples.files", super::paths(&files))
+    let Arguments { files, training, reference, epochs, template } = arguments;
+    let flags = training
+        .flags("dpo")
+        .value("dpo.examples.files", super::paths(&files)?)
         .value("dpo.examples.template", template)
-        .path("dpo.run", run.as_deref())
-        .path("dpo.from", from.as_deref())
         .path("dpo.reference", reference.as_deref())
         .value("dpo.epochs", epochs);
     stage::run(Dpo, flags, shared)
@@ -103,7 +99,7 @@ fn completion_tokens(plan: &Plan) -> u64 {
     plan.pairs.pairs.iter().flatten().map(|side| side.num_completion_tokens() as u64).sum()
 }
 
-/// Passes over the pairs.
+/// Length of the run in passes over the pairs.
 fn passes(plan: &Plan) -> f64 {
     (plan.steps * plan.settings.batch_pairs as u64) as f64 / plan.pairs.pairs.len() as f64
 }

@@ -51,7 +51,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     let Arguments { runs, reference, stores, window, windows, tasks, problems, samples, k, out } = arguments;
     let number = |value: Option<usize>| value.map(|value| value as i64);
     let flags = Flags::default()
-        .value("dynamics.runs", paths(&runs))
+        .value("dynamics.runs", paths(&runs)?)
         .path("dynamics.reference", reference.as_deref())
         .value("dynamics.stores", named(&stores)?)
         .value("dynamics.window", number(window))

@@ -162,7 +162,7 @@ impl Tables for OpenTables {
         };
         let overrides: Vec<String> = self.overrides.iter().filter(is_ours).cloned().collect();
         let Resolved { value, toml, .. } =
-            Shared::with_warnings(self.file.resolve::<T>(section, &overrides)?);
+            Shared::with_warnings(self.file.resolve::<T>(section, &stage::defaults(section), &overrides)?);
         self.toml += &(toml + "\n");
         Ok(Some(value))
     }

@@ -50,7 +50,7 @@ pub struct Arguments {
     /// Sequences at work at the same time. Never changes a result
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub batch_size: usize,
-    /// End a continuation that contains this text, which stays in it. May be given several times
+    /// End a continuation that contains this text, which stays in it; `\n` is a line feed. May be given several times
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
     /// Also print each new token's log-probability under the model (temperature 1, no token left out)
@@ -62,6 +62,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     let Arguments { model, prompt, ids, max_new_tokens, greedy, temperature, top_k, top_p, .. } = arguments;
     let Arguments { seed, num_samples, batch_size, stop, log_probs, .. } = arguments;
+    let stop: Vec<String> = stop.iter().map(|text| crate::settings::unescape(text)).collect();
     let sampling = if greedy { Sampling::Greedy } else { Sampling::Random { temperature, top_k, top_p } };
     let settings = Settings { batch_size, ..Settings::new(sampling) };
     settings.validate()?;

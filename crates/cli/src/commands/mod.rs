@@ -6,6 +6,7 @@ pub mod dynamics;
 pub mod engine;
 pub mod eval;
 mod excerpts;
+mod first;
 pub mod flywheel;
 pub mod generate;
 pub mod inspect;
@@ -15,28 +16,28 @@ pub mod quickstart;
 pub mod report;
 pub mod rl;
 pub mod score;
+pub mod settings;
 pub mod sft;
-mod stage;
+pub mod stage;
 pub mod train;
 pub mod train_tokenizer;
 pub mod weights;
 
+use crate::args::text_of;
 use crate::render::error::Failure;
 use crate::render::print;
+use crate::settings::unescape;
 use remit_corpus::Source;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 crate::hints!(
-    remit_corpus::Error,
     remit_engine::Error,
     remit_micro10::Error,
     remit_eval::Error,
     remit_eval::compare::Error,
     remit_eval::dynamics::Error,
     remit_flywheel::Error,
-    remit_model::Error,
-    remit_objective::Error,
     remit_report::Error,
     remit_results::Error,
     remit_rl::Error,
@@ -64,9 +65,9 @@ fn sources(files: &[PathBuf], text_field: Option<&str>) -> Result<Option<toml::V
             .find(|name| !taken(name));
         let mut source = toml::Table::new();
         source.insert("name".into(), name.expect("numbers do not run out").into());
-        source.insert("path".into(), path.to_string_lossy().into_owned().into());
+        source.insert("path".into(), text_of(path)?.into());
         if let Some(field) = text_field {
-            source.insert("text_field".into(), field.into());
+            source.insert("text_field".into(), unescape(field).into());
         }
         sources.push(source);
     }
@@ -74,9 +75,12 @@ fn sources(files: &[PathBuf], text_field: Option<&str>) -> Result<Option<toml::V
 }
 
 /// Files named on the command line, as a list of a recipe.
-fn paths(files: &[PathBuf]) -> Option<toml::Value> {
-    let path = |path: &PathBuf| toml::Value::from(path.to_string_lossy().into_owned());
-    (!files.is_empty()).then(|| files.iter().map(path).collect::<Vec<_>>().into())
+fn paths(files: &[PathBuf]) -> Result<Option<toml::Value>, Failure> {
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let path = |path: &PathBuf| Ok(toml::Value::from(text_of(path)?));
+    Ok(Some(files.iter().map(path).collect::<Result<Vec<_>, Failure>>()?.into()))
 }
 
 /// The sources of a recipe, for a first look.
@@ -112,7 +116,8 @@ mod tests {
     use std::path::Path;
 
     fn check<T: DeserializeOwned + Serialize>(recipe: &Recipe, section: &str) {
-        let resolved: Result<Resolved<T>, SettingsError> = recipe.resolve(section, &[]);
+        let resolved: Result<Resolved<T>, SettingsError> =
+            recipe.resolve(section, &super::stage::defaults(section), &[]);
         let warnings = resolved.unwrap_or_else(|error| panic!("[{section}]: {error}")).warnings;
         assert!(warnings.is_empty(), "[{section}]: {warnings:?}");
     }

@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 /// Flags of the verb.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Text, JSONL (.gz, .zst), Parquet, .npy or .bin files, instead of the recipe's sources
+    /// Text, JSONL (.gz, .zst, .br), Parquet, .npy or .bin files, instead of the recipe's sources
     pub files: Vec<PathBuf>,
     /// The token store to make
     #[arg(long, value_name = "DIR")]
@@ -22,7 +22,7 @@ pub struct Arguments {
     /// A `tokenizer.json`, or a directory with one
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
-    /// Field with the text, or a template such as "{question}\n{answer}"
+    /// Field with the text, or a template such as "{question}\n{answer}", in which \n is a line feed
     #[arg(long, value_name = "FIELD")]
     pub text_field: Option<String>,
     /// Share of the documents to keep apart, in `heldout` inside the store

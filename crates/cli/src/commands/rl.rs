@@ -1,7 +1,7 @@
 //! `remit rl`.
 
-use super::stage::{self, StageVerb, describe};
-use crate::args::{Flags, Shared};
+use super::stage::{self, StageVerb, Training, describe};
+use crate::args::Shared;
 use crate::render::error::Failure;
 use crate::render::table::Table;
 use crate::render::units;
@@ -17,15 +17,12 @@ pub struct Arguments {
     /// Rows to ask: JSONL, JSON or Parquet
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Run directory
-    #[arg(long, value_name = "DIR")]
-    pub run: Option<PathBuf>,
-    /// Checkpoint or run to start from
-    #[arg(long, value_name = "DIR")]
-    pub from: Option<PathBuf>,
-    /// Steps, each a rollout batch and the updates on it
-    #[arg(long, value_name = "N")]
-    pub steps: Option<i64>,
+    /// What all verbs that train have.
+    #[command(flatten)]
+    pub training: Training,
+    /// Chat template: `chatml`, `tulu`, `own` or a Jinja file
+    #[arg(long, value_name = "NAME")]
+    pub template: Option<String>,
     /// Verifier of every row; otherwise each row names its own
     #[arg(long, value_name = "NAME")]
     pub verifier: Option<String>,
@@ -33,12 +30,11 @@ pub struct Arguments {
 
 /// Runs the verb.
 pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
-    let Arguments { files, run, from, steps, verifier } = arguments;
-    let flags = Flags::default()
-        .value("rl.prompts.files", super::paths(&files))
-        .path("rl.run", run.as_deref())
-        .path("rl.from", from.as_deref())
-        .value("rl.steps", steps)
+    let Arguments { files, training, template, verifier } = arguments;
+    let flags = training
+        .flags("rl")
+        .value("rl.prompts.files", super::paths(&files)?)
+        .value("rl.prompts.template", template)
         .value("rl.verifier", verifier);
     stage::run(Rl, flags, shared)
 }

@@ -1,7 +1,7 @@
 //! `remit sft`.
 
-use super::stage;
-use crate::args::{Flags, Shared};
+use super::stage::{self, Training};
+use crate::args::Shared;
 use crate::render::error::Failure;
 use clap::Args;
 use remit_train::Text;
@@ -13,13 +13,10 @@ pub struct Arguments {
     /// Rows to learn from: JSONL, JSON or Parquet, with `prompt` and `completion` or with `messages`
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Run directory
-    #[arg(long, value_name = "DIR")]
-    pub run: Option<PathBuf>,
-    /// Checkpoint or run to start from
-    #[arg(long, value_name = "DIR")]
-    pub from: Option<PathBuf>,
-    /// Passes over the rows
+    /// What all verbs that train have.
+    #[command(flatten)]
+    pub training: Training,
+    /// Length of the run in passes over the rows
     #[arg(long, value_name = "N")]
     pub epochs: Option<f64>,
     /// Chat template: `chatml`, `tulu`, `own` or a Jinja file
@@ -29,12 +26,11 @@ pub struct Arguments {
 
 /// Runs the verb.
 pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
-    let Arguments { files, run, from, epochs, template } = arguments;
-    let flags = Flags::default()
-        .value("sft.data.examples.files", super::paths(&files))
+    let Arguments { files, training, epochs, template } = arguments;
+    let flags = training
+        .flags("sft")
+        .value("sft.data.examples.files", super::paths(&files)?)
         .value("sft.data.examples.template", template)
-        .path("sft.run", run.as_deref())
-        .path("sft.from", from.as_deref())
         .value("sft.epochs", epochs);
     stage::run(Text::Sft, flags, shared)
 }

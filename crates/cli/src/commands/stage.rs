@@ -1,19 +1,50 @@
 //! What the verbs that train have in common: settings, plan, dry run, progress, result.
 
-use super::print_json;
+use super::{first, print_json};
 use crate::args::{Flags, Shared};
 use crate::progress::{Display, Sequences, StepProgress, Steps};
-use crate::render::error::Failure;
+use crate::render::error::{Failure, warn};
 use crate::render::print;
 use crate::render::style::{Colours, Ink};
 use crate::render::table::Table;
 use crate::render::units;
-use remit_engine::Engine;
+use clap::Args;
+use remit_engine::{Available, Engine};
 use remit_train::health::Action;
 use remit_train::metrics::{EvalRecord, HealthRecord, StepRecord, StepTiming};
 use remit_train::settings::StageSettings as _;
-use remit_train::{Memory, Observer, Planned, Stage, Summary};
+use remit_train::{Memory, Observer, Planned, Stage, Summary, Text};
 use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// Flags of every verb that trains.
+#[derive(Debug, Args)]
+pub struct Training {
+    /// Run directory
+    #[arg(long, value_name = "DIR")]
+    pub run: Option<PathBuf>,
+    /// Checkpoint or run to start from
+    #[arg(long, value_name = "DIR")]
+    pub from: Option<PathBuf>,
+    /// Length of the run in steps
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u32>,
+    /// Peak learning rate
+    #[arg(long, value_name = "RATE")]
+    pub learning_rate: Option<f64>,
+}
+
+impl Training {
+    /// As settings of a stage.
+    pub fn flags(&self, stage: &str) -> Flags {
+        let key = |key: &str| format!("{stage}.{key}");
+        Flags::default()
+            .path(&key("run"), self.run.as_deref())
+            .path(&key("from"), self.from.as_deref())
+            .value(&key("steps"), self.steps)
+            .value(&key("optimizer.learning_rate"), self.learning_rate)
+    }
+}
 
 /// What a stage that trains shows of itself.
 pub(super) trait StageVerb: Stage {
@@ -34,29 +65,75 @@ pub(super) trait StageVerb: Stage {
     }
 }
 
+/// What a stage decides of tables that its settings leave out.
+pub fn defaults(section: &str) -> toml::Table {
+    let stages = [Text::Pretrain, Text::Midtrain, Text::Sft];
+    let Some(stage) = stages.into_iter().find(|stage| stage.name() == section) else {
+        return toml::Table::new();
+    };
+    let mut settings = remit_train::Settings::default();
+    stage.complete(&mut settings);
+    toml::Table::try_from(settings).expect("settings are plain values")
+}
+
 /// Runs the verb of a stage.
 pub(super) fn run<V: StageVerb>(verb: V, flags: Flags, shared: &Shared) -> Result<(), Failure>
 where
     Failure: From<V::Error>,
 {
     let settings = shared.resolve::<V::Settings>(verb.name(), flags)?;
-    let plan = verb.plan(settings.value)?;
-    if shared.dry_run && shared.json {
-        let mut facts = json!({ "settings": plan.settings() });
-        let (Value::Object(all), Value::Object(own)) = (&mut facts, V::facts(&plan)) else {
-            unreachable!("both are written as objects")
-        };
-        all.extend(own);
-        return print_json(&facts);
-    }
+    let mut plan = verb.plan(settings.value)?;
     if shared.dry_run {
-        return print(&V::describe(&plan, &settings.toml)?);
+        return look::<V>(&mut plan, &settings.toml, shared);
     }
     if let (Some(reading), false) = (V::reading(&plan), shared.quiet) {
         eprintln!("{reading}");
     }
     let summary = make(plan, verb.name(), &mut *shared.engine()?, shared.display())?;
     shared.print(|| V::result(&summary), &summary)
+}
+
+/// Shows what a run will do, the first of what it learns from, and whether memory is enough.
+fn look<V: StageVerb>(plan: &mut V::Plan, settings: &str, shared: &Shared) -> Result<(), Failure>
+where
+    Failure: From<V::Error>,
+{
+    let available = shared.engine_settings()?.value.available_memory();
+    let fitted = remit_train::fit(plan, available);
+    let first = plan.first()?;
+    if shared.json {
+        let mut facts = json!({
+            "settings": plan.settings(), "first": first::facts(&first)?, "memory_available": available.map(|available| available.bytes),
+            "fits": fitted.is_ok(),
+        });
+        let (Value::Object(all), Value::Object(own)) = (&mut facts, V::facts(plan)) else {
+            unreachable!("both are written as objects")
+        };
+        all.extend(own);
+        print_json(&facts)?;
+    } else {
+        let mut text = V::describe(plan, settings)?;
+        if let Some(Available { bytes, bound }) = available {
+            text += &format!(
+                "memory         {} needed; {bound} has {} available\n",
+                units::bytes(plan.memory().total()),
+                units::bytes(bytes)
+            );
+        }
+        if let Ok(Some(size)) = fitted {
+            text += &format!("{} = {size}, the largest that memory is enough for\n", plan.micro_batch().key);
+        }
+        print(&format!("{text}\n{}", first::describe(&first)?))?;
+    }
+    match fitted {
+        Ok(_) => Ok(()),
+        // A run may be planned here that is to be made on a larger machine.
+        Err(error) => {
+            let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            warn(&format!("{error}{hint}"));
+            Ok(())
+        }
+    }
 }
 
 /// Runs a plan with progress under a name.

@@ -1,7 +1,7 @@
 //! `remit pretrain` and `remit midtrain`.
 
-use super::stage::{self, StageVerb, memory_rows, rate};
-use crate::args::{Flags, Shared};
+use super::stage::{self, StageVerb, Training, memory_rows, rate};
+use crate::args::Shared;
 use crate::render::error::Failure;
 use crate::render::table::Table;
 use crate::render::units;
@@ -14,12 +14,12 @@ use std::path::PathBuf;
 /// Flags of the two verbs.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Run directory
-    #[arg(long, value_name = "DIR")]
-    pub run: Option<PathBuf>,
-    /// Checkpoint or run to start from
-    #[arg(long, value_name = "DIR")]
-    pub from: Option<PathBuf>,
+    /// What all verbs that train have.
+    #[command(flatten)]
+    pub training: Training,
+    /// Length of the run in passes over the data
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<f64>,
     /// Token store to train on
     #[arg(long, value_name = "DIR")]
     pub tokens: Option<PathBuf>,
@@ -33,11 +33,11 @@ pub struct Arguments {
 
 /// Runs the verb.
 pub fn run(arguments: Arguments, stage: Text, shared: &Shared) -> Result<(), Failure> {
-    let Arguments { run, from, tokens, reference, scores } = arguments;
+    let Arguments { training, epochs, tokens, reference, scores } = arguments;
     let key = |key: &str| format!("{}.{key}", stage.name());
-    let flags = Flags::default()
-        .path(&key("run"), run.as_deref())
-        .path(&key("from"), from.as_deref())
+    let flags = training
+        .flags(stage.name())
+        .value(&key("epochs"), epochs)
         .path(&key("data.tokens"), tokens.as_deref())
         .path(&key("reference.checkpoint"), reference.as_deref())
         .path(&key("reference.scores"), scores.as_deref());

@@ -23,12 +23,16 @@ pub struct Arguments {
     /// Field with the text, or a template such as "{question}\n{answer}"
     #[arg(long, value_name = "FIELD")]
     pub text_field: Option<String>,
+    /// Count, report and skip malformed records instead of stopping at the first
+    #[arg(long)]
+    pub skip_bad_records: bool,
 }
 
 /// Runs the verb.
 pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
-    let Arguments { files, out, vocab_size, text_field } = arguments;
+    let Arguments { files, out, vocab_size, text_field, skip_bad_records } = arguments;
     let flags = Flags::default()
+        .value("tokenizer.skip_bad_records", skip_bad_records.then_some(true))
         .value("tokenizer.sources", sources(&files, text_field.as_deref())?)
         .value("tokenizer.vocab_size", vocab_size.map(i64::from));
     let settings = shared.resolve::<TrainTokenizer>("tokenizer", flags)?;

@@ -108,6 +108,9 @@ pub enum SettingsError {
         /// Where.
         place: Box<Place>,
     },
+    /// A path begins with `~/`, and nothing says where that is.
+    #[error("a path begins with `~/`, and the variable HOME is not set")]
+    NoHome,
     /// An override without a value.
     #[error("`{argument}` on the command line has no value")]
     NoValue {
@@ -204,6 +207,7 @@ impl SettingsError {
                 wrong_type(key, expected, found, place)
             }
             SettingsError::Invalid { .. } => None,
+            SettingsError::NoHome => Some("write the path out".to_string()),
             SettingsError::NoValue { argument } => Some(format!(
                 "write `--{}=VALUE`, with `=` where the value starts with two dashes",
                 argument.trim_start_matches("--")

@@ -9,19 +9,26 @@
 //! ```
 //!
 //! An override may leave the stage out when the rest of its name still has a dot. Its value is read as TOML and taken
-//! as a plain string where it is not TOML, so `--data.field=text` needs no inner quotes. An element of an array is
+//! as a plain string where it is not TOML, so `--data.field=text` needs no inner quotes; in templates of text `\n`, `\t`,
+//! `\r` and `\\` are then read as a shell does not. An element of an array is
 //! reached by its index: `--prepare.sources.0.repeat=2`.
+//!
+//! One override changes one thing: a table that is given in part has in its other settings what the stage has when the
+//! table is left out. Of settings that stand for one another (`steps`, `tokens` and `epochs`; `warmup_steps` and
+//! `warmup_fraction`) the command line's goes before the recipe's.
 //!
 //! Two rules make tagged choices (`kind = "..."`) pleasant to override. Choosing another `kind` than the recipe's
 //! drops those settings of the recipe's choice that the new one does not have, with a warning. A table that leaves
 //! `kind` out has the `kind` that the stage has by default.
 //!
-//! Paths in a recipe are relative to the current directory, as they are on the command line, not to the recipe.
+//! Paths in a recipe are relative to the current directory, as they are on the command line, not to the recipe. A text
+//! that begins with `~/` is a path below the home directory, except in templates.
 //!
 //! What a settings struct must keep to: `deny_unknown_fields` everywhere, no `flatten` (serde then reports unknown
 //! keys without naming the allowed ones), and tagged enums as `#[serde(tag = "kind")]`.
 
 mod error;
+mod list;
 mod overrides;
 mod reader;
 mod tree;
@@ -36,7 +43,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use error::{Place, SettingsError};
+pub use list::list;
 pub use overrides::split_overrides;
+pub use tree::{at_home, unescape};
 
 use reader::{Fault, FaultKind, Step};
 use tree::{Node, Origin, Value};
@@ -55,6 +64,8 @@ pub struct Resolved<T> {
 
 /// Reads `file` and resolves the settings of `section`; see the module's documentation for the rules.
 ///
+/// `defaults` are what the stage has in tables that its settings leave out, where a part of one is given.
+///
 /// `known_sections` are all the tables that a recipe may have, `section` among them. `overrides` are
 /// `dotted.key=value` as [`split_overrides`] returns them (a leading `--` is allowed). Overrides of another known
 /// section have no effect, with a warning.
@@ -62,13 +73,14 @@ pub fn resolve<T: DeserializeOwned + Serialize>(
     file: Option<&Path>,
     section: &str,
     known_sections: &[&str],
+    defaults: &toml::Table,
     overrides: &[String],
 ) -> Result<Resolved<T>, SettingsError> {
     let recipe = match file {
         Some(path) => Recipe::read(path, known_sections)?,
         None => Recipe::empty(known_sections),
     };
-    recipe.resolve(section, overrides)
+    recipe.resolve(section, defaults, overrides)
 }
 
 /// A recipe file, read and checked for TOML syntax and for its top-level tables. The tables' contents are checked as
@@ -140,6 +152,7 @@ impl Recipe {
     pub fn resolve<T: DeserializeOwned + Serialize>(
         &self,
         section: &str,
+        defaults: &toml::Table,
         overrides: &[String],
     ) -> Result<Resolved<T>, SettingsError> {
         let mut warnings = Vec::new();
@@ -157,6 +170,15 @@ impl Recipe {
         };
         let changed_kinds =
             overrides::apply(&mut root, section, &self.known_sections, overrides, &mut warnings)?;
+        tree::expand_home(&mut root)?;
+        tree::fill_tables(&mut root, defaults);
+        // What there is when nothing is said, where that is enough.
+        let silent = Node { value: Value::Table(BTreeMap::new()), origin: Origin::Default };
+        if let Some(silent) =
+            reader::read::<T>(&silent).ok().and_then(|value| toml::Table::try_from(value).ok())
+        {
+            tree::fill_tables(&mut root, &silent);
+        }
         let value: T = loop {
             let fault = match reader::read(&root) {
                 Ok(value) => match ignored_beside_kind(&root, &value) {
@@ -165,9 +187,9 @@ impl Recipe {
                 },
                 Err(fault) => fault,
             };
-            let repaired =
-                drop_setting_of_former_kind(&mut root, section, &fault, &changed_kinds, &mut warnings)
-                    || fill_default_kind::<T>(&mut root, &fault);
+            let repaired = drop_default_of_other_kind(&mut root, &fault)
+                || drop_setting_of_former_kind(&mut root, section, &fault, &changed_kinds, &mut warnings)
+                || fill_default_kind::<T>(&mut root, &fault);
             if !repaired {
                 return Err(self.explain(&root, section, fault, overrides));
             }
@@ -254,6 +276,21 @@ fn ignored_beside_kind<T: Serialize>(root: &Node, value: &T) -> Option<Fault> {
         }
     }
     search(root, &toml::Value::try_from(value).ok()?, &mut Vec::new())
+}
+
+/// A table that was filled up with defaults is of another `kind` than these are of.
+fn drop_default_of_other_kind(root: &mut Node, fault: &Fault) -> bool {
+    let FaultKind::UnknownKey { name, .. } = &fault.kind else { return false };
+    let Some(path) = reader::names(&reader::refine(root, fault).0) else { return false };
+    match root.descend_mut(&path).map(|node| &mut node.value) {
+        Some(Value::Table(entries))
+            if entries.get(name).is_some_and(|entry| entry.key_origin == Origin::Default) =>
+        {
+            entries.remove(name);
+            true
+        }
+        _ => false,
+    }
 }
 
 /// An unknown key beside a `kind` that the command line changed is a setting of the recipe's former kind.

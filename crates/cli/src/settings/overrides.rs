@@ -7,6 +7,10 @@ use super::error::SettingsError;
 use super::reader::{Step, dotted};
 use super::tree::{self, Entry, Node, Origin, Value};
 
+/// Settings that are templates of text, in which a shell's `\n` is a line feed.
+pub(super) const TEMPLATES: [&str; 6] =
+    ["text_field", "prompt", "completion", "chosen", "rejected", "answer"];
+
 /// Parts a command line into what the argument parser reads and the overrides, as `dotted.key=value`.
 ///
 /// An argument is an override when it starts with `--` and its name, up to the first `=`, has a dot. Without `=` the
@@ -80,12 +84,21 @@ pub(super) fn apply(
         }
         let Some((last, parents)) = keys.split_last() else { return Err(malformed()) };
         let table = descend(root, section, parents, last, index, argument)?;
-        let node = tree::parse_override(value, index);
+        let node = tree::parse_override(value, TEMPLATES.contains(last), index);
         match &mut table.value {
             Value::Table(entries) => {
                 let former = entries.get(*last).map(|entry| &entry.node);
                 if *last == "kind" && former.is_some_and(|former| is_other_choice_of_file(former, &node)) {
                     changed_kinds.push(parents.iter().map(|part| part.to_string()).collect());
+                }
+                for other in tree::alternatives(last) {
+                    if entries.get(other).is_some_and(|entry| matches!(entry.key_origin, Origin::File(_))) {
+                        entries.remove(other);
+                        warnings.push(format!(
+                            "`{}` of the recipe has no effect: `{key}` on the command line is in its place",
+                            [parents, &[other]].concat().join(".")
+                        ));
+                    }
                 }
                 // The key's place in the recipe says nothing about a value from the command line.
                 entries.insert(last.to_string(), Entry { key_origin: Origin::CommandLine { index }, node });

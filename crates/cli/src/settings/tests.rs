@@ -105,7 +105,7 @@ fn resolve_text(text: &str, overrides: &[&str]) -> Result<Resolved<Midtrain>, Se
     let path = folder.path().join("recipe.toml");
     std::fs::write(&path, text).unwrap();
     let overrides: Vec<String> = overrides.iter().map(|text| text.to_string()).collect();
-    resolve(Some(&path), "midtrain", SECTIONS, &overrides)
+    resolve(Some(&path), "midtrain", SECTIONS, &toml::Table::new(), &overrides)
 }
 
 /// Checks the message, with the folder left out of its paths, and the hint.
@@ -115,7 +115,8 @@ fn check_error(text: &str, overrides: &[&str], message: &str, hint: &str) {
     let path = folder.path().join("recipe.toml");
     std::fs::write(&path, text).unwrap();
     let overrides: Vec<String> = overrides.iter().map(|text| text.to_string()).collect();
-    let error = resolve::<Midtrain>(Some(&path), "midtrain", SECTIONS, &overrides).unwrap_err();
+    let error =
+        resolve::<Midtrain>(Some(&path), "midtrain", SECTIONS, &toml::Table::new(), &overrides).unwrap_err();
     let folder = format!("{}/", folder.path().display());
     assert_eq!(error.to_string().replace(&folder, ""), message);
     assert_eq!(error.hint().unwrap_or_default().replace(&folder, ""), hint);
@@ -169,7 +170,8 @@ depth = 0
 #[test]
 fn without_a_file_overrides_alone_do() {
     let overrides = ["--midtrain.out=a=b".to_string(), "midtrain.name=2024".to_string()];
-    let resolved: Resolved<Midtrain> = resolve(None, "midtrain", SECTIONS, &overrides).unwrap();
+    let resolved: Resolved<Midtrain> =
+        resolve(None, "midtrain", SECTIONS, &toml::Table::new(), &overrides).unwrap();
     assert_eq!(resolved.value.out, PathBuf::from("a=b"));
     // A number where text is wanted is text, as typed.
     assert_eq!(resolved.value.name.as_deref(), Some("2024"));
@@ -402,7 +404,7 @@ fn missing_settings_say_where_to_put_them() {
          1 | [midtrain]\n    | ^^^^^^^^^^",
         "set `out` under `[midtrain]` in `recipe.toml`, or give `--midtrain.out=VALUE`",
     );
-    let error = resolve::<Midtrain>(None, "midtrain", SECTIONS, &[]).unwrap_err();
+    let error = resolve::<Midtrain>(None, "midtrain", SECTIONS, &toml::Table::new(), &[]).unwrap_err();
     assert_eq!(error.to_string(), "`midtrain.out` is not set, and it has no default");
     assert_eq!(error.hint().unwrap(), "give `--midtrain.out=VALUE`, or a recipe with `--config FILE.toml`");
 }
@@ -457,7 +459,9 @@ fn syntax_errors_show_the_line() {
 
 #[test]
 fn a_recipe_that_is_not_there() {
-    let error = resolve::<Midtrain>(Some(Path::new("no/such.toml")), "midtrain", SECTIONS, &[]).unwrap_err();
+    let error =
+        resolve::<Midtrain>(Some(Path::new("no/such.toml")), "midtrain", SECTIONS, &toml::Table::new(), &[])
+            .unwrap_err();
     assert_eq!(error.to_string(), "cannot read the recipe `no/such.toml`");
     assert_eq!(error.hint().unwrap(), "paths are relative to the current directory");
 }
@@ -536,4 +540,124 @@ fn overrides_that_lead_nowhere() {
         "`--midtrain=1` on the command line is not a dotted name with a value",
         "write `--section.key=VALUE`, such as `--midtrain.optimizer.learning_rate=1e-3`",
     );
+}
+
+/// A stage whose defaults are not those of the types of its tables.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Tuning {
+    optimizer: Adam,
+    loss: Loss,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schedule: Option<Warm>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epochs: Option<u64>,
+    prompt: String,
+    files: Vec<PathBuf>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Adam {
+    rate: f64,
+    #[serde(default)]
+    decay: f64,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+enum Loss {
+    Pair { beta: f64 },
+    Single { alpha: f64 },
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Warm {
+    kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warmup_steps: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warmup_fraction: Option<f64>,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Tuning {
+            optimizer: Adam { rate: 0.5, decay: 0.25 },
+            loss: Loss::Pair { beta: 0.1 },
+            schedule: None,
+            steps: None,
+            epochs: None,
+            prompt: String::new(),
+            files: Vec::new(),
+        }
+    }
+}
+
+fn tuning(text: &str, overrides: &[&str]) -> Resolved<Tuning> {
+    let recipe = Recipe::parse(Path::new("recipe.toml"), text.to_string(), &["sft"]).unwrap();
+    let defaults: toml::Table =
+        toml::from_str("schedule = { kind = 'linear', warmup_fraction = 0.03 }\noptimizer = { rate = 0.5 }")
+            .unwrap();
+    let overrides: Vec<String> = overrides.iter().map(|text| text.to_string()).collect();
+    recipe.resolve("sft", &defaults, &overrides).unwrap()
+}
+
+#[test]
+fn an_override_changes_one_thing_of_a_table() {
+    let adam = |text: &str, overrides: &[&str]| tuning(text, overrides).value.optimizer;
+    assert_eq!(adam("[sft]", &["optimizer.rate=0.125"]), Adam { rate: 0.125, decay: 0.25 });
+    assert_eq!(adam("[sft.optimizer]\ndecay = 1.0", &[]), Adam { rate: 0.5, decay: 1.0 });
+    assert_eq!(adam("[sft.optimizer]\ndecay = 1.0", &["optimizer.rate=2"]), Adam { rate: 2.0, decay: 1.0 });
+    let warm = |text: &str, overrides: &[&str]| {
+        let Warm { kind, warmup_steps, warmup_fraction } = tuning(text, overrides).value.schedule?;
+        Some((kind, warmup_steps, warmup_fraction))
+    };
+    assert_eq!(warm("[sft]", &[]), None, "a table that is left out stays out");
+    assert_eq!(warm("[sft]", &["schedule.kind=cosine"]), Some(("cosine".into(), None, Some(0.03))));
+    assert_eq!(warm("[sft]", &["schedule.warmup_steps=7"]), Some(("linear".into(), Some(7), None)));
+    // The command line's warm-up is in the place of the recipe's.
+    let text = "[sft.schedule]\nkind = 'linear'\nwarmup_steps = 40";
+    assert_eq!(warm(text, &["schedule.warmup_fraction=0.5"]), Some(("linear".into(), None, Some(0.5))));
+    let resolved = tuning("[sft]\nsteps = 3", &["sft.epochs=2"]);
+    assert_eq!((resolved.value.steps, resolved.value.epochs), (None, Some(2)));
+    assert_eq!(
+        resolved.warnings,
+        ["`steps` of the recipe has no effect: `sft.epochs` on the command line is in its place"]
+    );
+}
+
+#[test]
+fn another_kind_has_no_defaults_of_the_first() {
+    let loss = |overrides: &[&str]| tuning("[sft]", overrides).value.loss;
+    assert_eq!(loss(&["loss.beta=0.5"]), Loss::Pair { beta: 0.5 });
+    assert_eq!(loss(&["loss.kind=single", "loss.alpha=2"]), Loss::Single { alpha: 2.0 });
+}
+
+#[test]
+fn templates_typed_in_a_shell_have_line_feeds() {
+    let prompt = |typed: &str| tuning("[sft]", &[&format!("prompt={typed}")]).value.prompt;
+    assert_eq!(prompt(r"{question}\n{answer}\t."), "{question}\n{answer}\t.");
+    assert_eq!(prompt(r"\\nabla and \boxed\r"), "\\nabla and \\boxed\r");
+    // What is TOML has TOML's escapes, in a recipe and here.
+    assert_eq!(prompt(r#"'{q}\n'"#), r"{q}\n");
+    assert_eq!(prompt(r#""{q}\n""#), "{q}\n");
+    assert_eq!(tuning(r"sft.prompt = '{q}\n'", &[]).value.prompt, r"{q}\n");
+    // No template, no escapes.
+    assert_eq!(tuning("[sft]", &[r"schedule.kind=a\n"]).value.schedule.unwrap().kind, r"a\n");
+}
+
+#[test]
+fn a_tilde_is_the_home_directory() {
+    let home = std::env::var("HOME").unwrap();
+    let home = home.trim_end_matches('/');
+    let text = "[sft]\nfiles = ['~/a', '~b/c', 'd/~/e', '~']\nprompt = '~/x'";
+    let value = tuning(text, &[]).value;
+    let expected = [format!("{home}/a"), "~b/c".into(), "d/~/e".into(), "~".into()];
+    assert_eq!(value.files, expected.map(PathBuf::from));
+    assert_eq!(value.prompt, "~/x");
+    assert_eq!(tuning("[sft]", &["files=['~/z']"]).value.files, [PathBuf::from(format!("{home}/z"))]);
 }

@@ -313,7 +313,8 @@ impl Done {
         }
     }
 
-    fn ok(self, line: &str) -> String {
+    /// What was printed, where it succeeded.
+    pub fn ok(self, line: &str) -> String {
         assert_eq!(self.code, Some(0), "remit {line}\n{}", self.stderr);
         self.stdout
     }

@@ -16,25 +16,25 @@
 
 mod pack;
 mod parquet;
-mod problem;
 mod python;
 mod rows;
 mod template;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use remit_fault::fault;
 use serde::{Deserialize, Serialize};
 
-use crate::error::BadRecord;
+use crate::error::{BadRecord, list};
 use crate::read::jsonl::kind;
 use crate::read::template::Template;
 use crate::{Error, Tokenizer};
 
 pub use pack::{PackSummary, Packed};
-pub use problem::RowProblem;
 pub use rows::{Counted, Place, Row, Rows};
 pub use template::{ChatTemplate, Conversation, Rendered, Span};
 
@@ -43,6 +43,9 @@ const CHUNK_ROWS: usize = 1024;
 
 /// Where rows have the right answer when nothing is said: as TRL, open-instruct, verl and GSM8K name it.
 const USUAL_ANSWERS: [&str; 4] = ["solution", "ground_truth", "reward_model.ground_truth", "answer"];
+
+/// What conversations have beside their messages.
+const USUAL_COLUMNS: [&str; 3] = ["tools", "documents", "chat_template_kwargs"];
 
 /// How files become examples.
 ///
@@ -209,6 +212,19 @@ impl Encoder {
         })
     }
 
+    /// The fields of a row that are looked at. The first part of a name with dots may be the field.
+    pub fn fields(&self) -> BTreeSet<String> {
+        let templates =
+            [&self.prompt, &self.completion, &self.chosen, &self.rejected].into_iter().chain(&self.answer);
+        let names = templates.flat_map(Template::fields).chain(USUAL_ANSWERS).chain([self.messages.as_str()]);
+        let names: BTreeSet<&str> = names.chain(USUAL_COLUMNS).collect();
+        names
+            .iter()
+            .flat_map(|name| [*name, name.split('.').next().unwrap_or(name)])
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// What a row teaches: its completion, or all that the assistant says in its conversation.
     ///
     /// # Errors
@@ -238,7 +254,7 @@ impl Encoder {
         }
         let pair = [self.encode(row, &drafts[0])?, self.encode(row, &drafts[1])?];
         if pair[0] == pair[1] {
-            return Err(row.error(RowProblem::NoPreference));
+            return Err(row.error(fault!("`chosen` and `rejected` are the same").with_hint(REPAIR_OR_REMOVE)));
         }
         Ok(pair)
     }
@@ -259,17 +275,17 @@ impl Encoder {
         };
         let messages = match side {
             Side::Text(text) if text.is_empty() => {
-                return Err(row.error(RowProblem::Empty { part: "prompt" }));
+                return Err(row.error(empty("prompt")));
             }
             Side::Text(text) if !self.template_is_set => return self.begin(&text),
             Side::Text(text) => vec![template::message("user", text)],
             Side::Messages(messages) if messages.is_empty() => {
-                return Err(row.error(RowProblem::Empty { part: "prompt" }));
+                return Err(row.error(empty("prompt")));
             }
             Side::Messages(messages) => messages,
         };
         let conversation = Conversation::with_messages(row, messages);
-        let rendered = self.chat(row)?.render(&conversation, true).map_err(|problem| row.error(problem))?;
+        let rendered = self.chat(row)?.render(&conversation, true).map_err(|error| row.error(error))?;
         Ok(self.encode_parts(&rendered)?.0)
     }
 
@@ -283,10 +299,11 @@ impl Encoder {
         }
         match USUAL_ANSWERS.into_iter().find(|field| row.get(field).is_some_and(|value| !value.is_null())) {
             Some(field) => Ok(text_of(row, field)?.into_owned()),
-            None => Err(row.error(RowProblem::NoAnswer {
-                wanted: USUAL_ANSWERS.map(str::to_owned).into(),
-                available: available(row),
-            })),
+            None => {
+                let (wanted, available) = (list(&USUAL_ANSWERS), list(&row.names()));
+                let error = fault!("no answer: none of the fields {wanted}; the record has {available}");
+                Err(row.error(error.with_hint("set `answer` to the field with the right answer")))
+            }
         }
     }
 
@@ -301,7 +318,7 @@ impl Encoder {
             let example = self.example(row)?;
             Ok(self.fits(row, &example, length)?.then_some(example))
         };
-        let num_dropped = encode_all(rows, encode, |example| packed.push(&example))?;
+        let num_dropped = encode_all(rows.only(self.fields()), encode, |example| packed.push(&example))?;
         packed.finish(num_dropped)
     }
 
@@ -316,7 +333,7 @@ impl Encoder {
             let fits = self.fits(row, &pair[0], length)? && self.fits(row, &pair[1], length)?;
             Ok(fits.then_some(pair))
         };
-        let num_dropped = encode_all(rows, encode, |pair| pairs.push(pair))?;
+        let num_dropped = encode_all(rows.only(self.fields()), encode, |pair| pairs.push(pair))?;
         if pairs.is_empty() {
             return Err(pack::no_examples(num_dropped, length));
         }
@@ -365,7 +382,7 @@ impl Encoder {
         if matches!(&completion, Side::Text(text) if text.is_empty())
             || matches!(&completion, Side::Messages(messages) if messages.is_empty())
         {
-            return Err(row.error(RowProblem::Empty { part }));
+            return Err(row.error(empty(part)));
         }
         let chat = |messages, given| {
             Ok(Draft::Chat { conversation: Conversation::with_messages(row, messages), given })
@@ -413,7 +430,7 @@ impl Encoder {
         if let Some(field) = template.single_field()
             && row.get(field).is_some_and(|value| value.is_array())
         {
-            let messages = template::messages(row, field).map_err(|problem| row.error(problem))?;
+            let messages = template::messages(row, field).map_err(|error| row.error(error))?;
             return Ok(Side::Messages(messages));
         }
         Ok(Side::Text(fill(row, template)?))
@@ -433,13 +450,17 @@ impl Encoder {
             }
             Draft::Chat { conversation, given } => {
                 let turns = self.chat(row)?.turns(conversation, *given);
-                self.encode_parts(&turns.map_err(|problem| row.error(problem))?)?
+                self.encode_parts(&turns.map_err(|error| row.error(error))?)?
             }
         };
         // Nothing predicts the first token.
         let mask: Vec<bool> = is_written.into_iter().skip(1).collect();
         if !mask.contains(&true) {
-            return Err(row.error(RowProblem::NothingPredicted { tokens: tokens.len() }));
+            let tokens = tokens.len();
+            let error = fault!(
+                "nothing in it is trained on: it comes to {tokens} tokens, of which none is predicted"
+            );
+            return Err(row.error(error.with_hint(REPAIR_OR_REMOVE)));
         }
         Ok(Example { tokens, mask })
     }
@@ -460,8 +481,18 @@ impl Encoder {
     }
 
     fn chat(&self, row: &Row) -> Result<&ChatTemplate, Error> {
-        let none = || row.error(RowProblem::NoTemplate { own: self.own_problem.clone() });
-        self.template.as_ref().ok_or_else(none)
+        self.template.as_ref().ok_or_else(|| {
+            let own = match &self.own_problem {
+                Some(why) => format!(": the tokenizer's own cannot be used ({why})"),
+                None => String::new(),
+            };
+            let error = fault!("the row is a conversation, and there is no chat template{own}");
+            row.error(
+                error.with_hint(
+                    "set `template` to \"tulu\", which any tokenizer can write, \"chatml\" or a file",
+                ),
+            )
+        })
     }
 
     /// Whether an example fits a window of `length` predictions; an error where too long ones are not dropped.
@@ -471,13 +502,18 @@ impl Encoder {
             return Ok(true);
         }
         let num_prompt = example.num_prompt_tokens();
-        match self.too_long {
-            TooLong::Drop => Ok(false),
+        let error = match self.too_long {
+            TooLong::Drop => return Ok(false),
             TooLong::Error if num_prompt >= limit => {
-                Err(row.error(RowProblem::PromptTooLong { tokens: num_prompt, limit }))
+                fault!("the prompt has {num_prompt} tokens and leaves no room for a completion in {limit}")
             }
-            TooLong::Error => Err(row.error(RowProblem::TooLong { tokens, limit })),
-        }
+            TooLong::Error => {
+                fault!("the sequence has {tokens} tokens, more than the {limit} that a window holds")
+            }
+        };
+        Err(row.error(
+            error.with_hint("choose a longer window, or leave such rows out with too_long = \"drop\""),
+        ))
     }
 }
 
@@ -508,22 +544,28 @@ fn fill(row: &Row, template: &Template) -> Result<String, Error> {
     template.fill(|field| text_of(row, field))
 }
 
-/// The text of a field; a number is its JSON.
+/// The text of a field; a number is spelt as in the file.
 fn text_of<'a>(row: &'a Row, field: &str) -> Result<Cow<'a, str>, Error> {
     use serde_json::Value;
     match row.get(field) {
         Some(Value::String(text)) => Ok(Cow::Borrowed(text)),
-        Some(Value::Number(number)) => Ok(Cow::Owned(number.to_string())),
-        Some(other) => Err(row.error(BadRecord::NotAString { field: field.to_owned(), found: kind(other) })),
+        Some(Value::Number(number)) => {
+            Ok(Cow::Owned(row.spelling(field).unwrap_or_else(|| number.to_string())))
+        }
+        Some(other) => {
+            Err(row.error(BadRecord::NotAString { field: field.to_owned(), found: kind(other) }.in_row()))
+        }
         None => {
-            Err(row.error(BadRecord::MissingField { field: field.to_owned(), available: available(row) }))
+            let (field, available) = (field.to_owned(), row.names());
+            Err(row.error(BadRecord::MissingField { field, available }.in_row()))
         }
     }
 }
 
-/// The fields of a row, sorted.
-fn available(row: &Row) -> Vec<String> {
-    let mut available: Vec<String> = row.fields.keys().cloned().collect();
-    available.sort();
-    available
+/// What to do about a row that teaches nothing.
+const REPAIR_OR_REMOVE: &str = "repair or remove the record";
+
+/// There is nothing to learn: `part` is `completion`, `chosen`, `rejected` or `prompt`.
+fn empty(part: &str) -> Error {
+    fault!("the {part} is empty").with_hint(REPAIR_OR_REMOVE)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use remit_batch::Window;
+use remit_fault::fault;
 
 use super::Example;
 use crate::Error;
@@ -74,11 +75,7 @@ impl Packed {
     /// A packing that examples are pushed to before it is finished.
     pub(super) fn begin(length: usize, pad: u32) -> Result<Packed, Error> {
         if length == 0 {
-            return Err(Error::Setting {
-                setting: "the window length".into(),
-                wanted: "at least 1",
-                found: "0".into(),
-            });
+            return Err(fault!("the window length must be at least 1, not 0"));
         }
         Ok(Packed {
             length,
@@ -217,11 +214,13 @@ impl Packed {
 }
 
 pub(super) fn no_examples(num_dropped: u64, length: usize) -> Error {
-    let why = match num_dropped {
-        0 => "the files have no rows".into(),
-        dropped => format!("all {dropped} are longer than a window of {length} predictions"),
+    let error = match num_dropped {
+        0 => fault!("there is no example: the files have no rows"),
+        dropped => {
+            fault!("there is no example: all {dropped} are longer than a window of {length} predictions")
+        }
     };
-    Error::NoExamples { why }
+    error.with_hint("check `files`, and `too_long` if it is \"drop\"")
 }
 
 impl Example {

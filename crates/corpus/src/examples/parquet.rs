@@ -1,33 +1,47 @@
 //! Records of Parquet files, nested lists and structs included, as the JSON that they would be.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
-use parquet::file::reader::SerializedFileReader;
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row as Record};
+use parquet::schema::types::Type;
 
-use super::rows::{Counted, Place, Row};
-use crate::Error;
+use super::rows::{Counted, Place, Row, Wanted};
 use crate::error::BadRecord;
+use crate::{Error, error};
 
-/// The rows of a Parquet file, a batch at a time.
-pub(super) fn records(path: &Path) -> Result<impl Iterator<Item = Result<Row, Error>> + use<>, Error> {
+/// The rows of a Parquet file, a batch at a time. Only the columns of wanted fields are read.
+pub(super) fn records(
+    path: &Path,
+    wanted: Wanted,
+) -> Result<impl Iterator<Item = Result<Row, Error>> + use<>, Error> {
     let path = path.to_owned();
-    let file = File::open(&path).map_err(|cause| Error::io("open", &path, cause))?;
-    let failed = |error: parquet::errors::ParquetError, path: &Path| Error::Parquet {
-        path: path.to_owned(),
-        message: error.to_string(),
-    };
-    let reader = SerializedFileReader::new(file).map_err(|error| failed(error, &path))?;
+    let file = File::open(&path).map_err(|cause| error::io("open", &path, cause))?;
+    let reader = SerializedFileReader::new(file).map_err(|error| error::parquet(&path, &error))?;
+    let schema = reader.metadata().file_metadata().schema().clone();
+    let names: Arc<[String]> = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
     let records = RowIter::from_file_into(Box::new(reader));
+    let columns = |wanted: &BTreeSet<String>| {
+        let fields = schema.get_fields().iter().filter(|field| wanted.contains(field.name()));
+        Type::group_type_builder(schema.name()).with_fields(fields.cloned().collect()).build()
+    };
+    let records = wanted
+        .as_ref()
+        .map(|wanted| columns(wanted))
+        .transpose()
+        .and_then(|columns| records.project(columns))
+        .map_err(|error| error::parquet(&path, &error))?;
     Ok((1..).zip(records).map(move |(number, record)| {
-        let record = record.map_err(|error| failed(error, &path))?;
+        let record = record.map_err(|error| error::parquet(&path, &error))?;
         let place = Place { path: path.clone(), number, counted: Counted::Records };
         let mut json = String::new();
         match write_object(&mut json, &record) {
-            Ok(()) => Row::new(place, json),
-            Err(problem) => Err(Error::row(place, problem)),
+            Ok(()) => Ok(Row::new(place, json)?.with_names(names.clone())),
+            Err(problem) => Err(problem.in_row().within(place)),
         }
     }))
 }
@@ -60,6 +74,11 @@ fn write(out: &mut String, field: &Field) -> Result<(), BadRecord> {
             out.push_str(&quoted(bytes.as_utf8().map_err(|_| BadRecord::InvalidUtf8)?));
             Ok(())
         }
+        // The shortest spelling that means this number, not one of the wider number that it would become.
+        Field::Float(number) if number.is_finite() => {
+            out.push_str(&format!("{number:?}"));
+            Ok(())
+        }
         other => {
             out.push_str(&other.to_json_value().to_string());
             Ok(())
@@ -90,8 +109,6 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use parquet::data_type::{ByteArray, ByteArrayType, DoubleType};
     use parquet::file::writer::SerializedFileWriter;
     use parquet::schema::parser::parse_message_type;
@@ -129,7 +146,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("a.parquet");
         write(&path, b"a");
-        let rows: Vec<Row> = records(&path).unwrap().map(Result::unwrap).collect();
+        let rows: Vec<Row> = records(&path, None).unwrap().map(Result::unwrap).collect();
         let expected = [
             r#"{"id":"a","messages":[{"role":"user","content":"\"1\""},{"role":"assistant","content":null}],"score":0.5}"#,
             r#"{"id":"b","messages":[],"score":1.0}"#,
@@ -141,14 +158,40 @@ mod tests {
     }
 
     #[test]
+    fn columns_that_nobody_asks_for_are_not_read() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a.parquet");
+        // The column of ids is no text, as that of an image.
+        write(&path, b"\xFF");
+        let wanted = |names: &[&str]| Some(Arc::new(names.iter().map(|name| (*name).to_owned()).collect()));
+        let rows: Vec<Row> =
+            records(&path, wanted(&["score", "none"])).unwrap().map(Result::unwrap).collect();
+        assert_eq!(
+            rows.iter().map(Row::json).collect::<Vec<_>>(),
+            [0.5, 1.0, 1.5, 2.0].map(|score| format!("{{\"score\":{score:?}}}"))
+        );
+        assert_eq!(rows[0].names(), ["id", "messages", "score"], "for who asks for another");
+        let rows: Vec<Row> = records(&path, wanted(&["messages"])).unwrap().map(Result::unwrap).collect();
+        assert_eq!(rows[3].json(), r#"{"messages":[{"role":"user","content":"2"}]}"#);
+        // Nothing of it: as many rows without fields.
+        assert_eq!(
+            records(&path, wanted(&["none"]))
+                .unwrap()
+                .filter(|row| row.as_ref().is_ok_and(|row| row.fields.is_empty()))
+                .count(),
+            4
+        );
+    }
+
+    #[test]
     fn bytes_that_are_no_text_and_damaged_files_are_errors() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("a.parquet");
         write(&path, b"\xFF");
-        let error = records(&path).unwrap().next().unwrap().unwrap_err().to_string();
+        let error = records(&path, None).unwrap().next().unwrap().unwrap_err().to_string();
         assert_eq!(error, format!("{} record 1: invalid UTF-8", path.display()));
         std::fs::write(&path, b"PAR1 and nothing more").unwrap();
-        let error = records(&path).err().unwrap().to_string();
+        let error = records(&path, None).err().unwrap().to_string();
         assert!(error.starts_with(&format!("cannot read `{}` as Parquet: ", path.display())), "{error}");
     }
 }

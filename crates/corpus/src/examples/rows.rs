@@ -1,18 +1,19 @@
 //! Files to rows: JSONL, one JSON array, or Parquet, a row at a time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use remit_fault::fault;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::problem::RowProblem;
 use crate::Error;
 use crate::error::BadRecord;
-use crate::read::input::Input;
-use crate::read::jsonl::parse_object;
-use crate::read::paths_at;
+use crate::read::find;
+use crate::read::input::{Input, plain_name};
+use crate::read::jsonl::parse_fields;
 
 /// Where a row stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,11 +49,16 @@ impl fmt::Display for Place {
 pub struct Row {
     /// Where it stands.
     pub place: Place,
-    /// Its fields.
+    /// Its fields, those that [`Rows::only`] names.
     pub fields: Map<String, Value>,
     /// The same as it was written: chat templates see the fields of tool calls in their order.
     json: String,
+    /// The names of all fields, where `json` does not have them.
+    names: Option<Arc<[String]>>,
 }
+
+/// The fields that are read; all without a set.
+pub(super) type Wanted = Option<Arc<BTreeSet<String>>>;
 
 impl Row {
     /// The row that a JSON object is.
@@ -60,11 +66,54 @@ impl Row {
     /// # Errors
     /// When `json` is not one.
     pub fn new(place: Place, json: impl Into<String>) -> Result<Row, Error> {
-        let json = json.into();
-        match parse_object(&json) {
-            Ok(fields) => Ok(Row { place, fields, json }),
-            Err(problem) => Err(Error::row(place, problem)),
+        Row::read(place, json.into(), &None)
+    }
+
+    /// The same with the wanted fields only: whatever is wrong with the values of others does not matter.
+    pub(super) fn read(place: Place, json: String, wanted: &Wanted) -> Result<Row, Error> {
+        match parse_fields(&json, &|name| wanted.as_ref().is_none_or(|wanted| wanted.contains(name))) {
+            Ok(fields) => Ok(Row { place, fields, json, names: None }),
+            Err(problem) => Err(problem.in_row().within(place)),
         }
+    }
+
+    /// The same with the names of fields that were not read.
+    pub(super) fn with_names(self, names: Arc<[String]>) -> Row {
+        Row { names: Some(names), ..self }
+    }
+
+    /// The names of its fields, sorted.
+    pub(super) fn names(&self) -> Vec<String> {
+        let mut names = match &self.names {
+            Some(names) => names.to_vec(),
+            None => {
+                let fields: BTreeMap<String, &RawValue> =
+                    serde_json::from_str(&self.json).expect("it was read as JSON before");
+                fields.into_keys().collect()
+            }
+        };
+        names.sort();
+        names
+    }
+
+    /// The value of a field as it is written: a number keeps its spelling.
+    pub(super) fn spelling(&self, field: &str) -> Option<String> {
+        type Fields<'a> = BTreeMap<String, &'a RawValue>;
+        let fields: Fields = serde_json::from_str(&self.json).ok()?;
+        if let Some(value) = fields.get(field) {
+            return Some(value.get().to_owned());
+        }
+        let mut names = field.split('.');
+        let first = *fields.get(names.next()?)?;
+        let inside = |value: &RawValue, name: &str| -> Option<String> {
+            let fields: Fields = serde_json::from_str(value.get()).ok()?;
+            Some(fields.get(name)?.get().to_owned())
+        };
+        let mut value = first.to_owned();
+        for name in names {
+            value = RawValue::from_string(inside(&value, name)?).ok()?;
+        }
+        Some(value.get().to_owned())
     }
 
     /// The value of a field; a name with dots that is no field leads into objects.
@@ -83,12 +132,14 @@ impl Row {
     }
 
     /// The row as it was written.
+    #[cfg(test)]
     pub(crate) fn json(&self) -> &str {
         &self.json
     }
 
-    pub(crate) fn error(&self, problem: impl Into<RowProblem>) -> Error {
-        Error::row(self.place.clone(), problem)
+    /// An error of this row.
+    pub(crate) fn error(&self, error: Error) -> Error {
+        error.within(&self.place)
     }
 }
 
@@ -96,6 +147,7 @@ impl Row {
 /// Ends after the first error.
 pub struct Rows {
     files: VecDeque<(PathBuf, RowFormat)>,
+    wanted: Wanted,
     open: Option<Box<dyn Iterator<Item = Result<Row, Error>> + Send>>,
 }
 
@@ -109,29 +161,38 @@ enum RowFormat {
 impl Rows {
     /// Finds the files: each of `files` is a file, a directory or a pattern with `*`. By their names, `.jsonl` and
     /// `.ndjson` hold one object a line, `.json` one array of objects, `.parquet` is Parquet; the first three may be
-    /// compressed (`.gz`, `.zst`).
+    /// compressed (`.gz`, `.zst`, `.br`).
     ///
     /// # Errors
     /// When there is no file at one of the paths, or one of another kind; in a directory, those are passed over.
     pub fn open(files: &[PathBuf]) -> Result<Rows, Error> {
         let mut found = VecDeque::new();
         for path in files {
-            let before = found.len();
-            for file in paths_at(path, || "a path of `files`".into())? {
+            let (before, mut unknown) = (found.len(), None);
+            for file in find(path, || "a path of `files`".into())?.files {
                 match RowFormat::of(&file) {
                     Some(format) => found.push_back((file, format)),
-                    None if path.is_dir() => {}
-                    None => return Err(Error::UnknownRowFormat { path: file }),
+                    None => unknown = unknown.or(Some(file)),
                 }
             }
             if found.len() == before {
-                return Err(Error::NoRowFiles { path: path.clone() });
+                return Err(match unknown.filter(|_| !path.is_dir()) {
+                    Some(file) => fault!("cannot tell the format of `{}` from its name", file.display())
+                        .with_hint("examples are read from `.jsonl`, `.json` and `.parquet` files"),
+                    None => no_files(path),
+                });
             }
         }
         if found.is_empty() {
-            return Err(Error::NoRowFiles { path: PathBuf::new() });
+            return Err(no_files(Path::new("")));
         }
-        Ok(Rows { files: found, open: None })
+        Ok(Rows { files: found, wanted: None, open: None })
+    }
+
+    /// The same with these fields alone: no other column of a Parquet file is read.
+    #[must_use]
+    pub fn only(self, fields: impl IntoIterator<Item = impl Into<String>>) -> Rows {
+        Rows { wanted: Some(Arc::new(fields.into_iter().map(Into::into).collect())), ..self }
     }
 
     /// The files, in order, of which none has been read yet.
@@ -153,7 +214,7 @@ impl Iterator for Rows {
                 return Some(row);
             }
             let (path, format) = self.files.pop_front()?;
-            match open_file(&path, format) {
+            match open_file(&path, format, self.wanted.clone()) {
                 Ok(rows) => self.open = Some(rows),
                 Err(error) => {
                     self.files.clear();
@@ -166,9 +227,7 @@ impl Iterator for Rows {
 
 impl RowFormat {
     fn of(path: &Path) -> Option<RowFormat> {
-        let name = path.file_name()?.to_str()?.to_lowercase();
-        let name = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(&name);
-        match Path::new(name).extension()?.to_str()? {
+        match Path::new(&plain_name(path)).extension()?.to_str()? {
             "jsonl" | "ndjson" => Some(RowFormat::Jsonl),
             "json" => Some(RowFormat::Json),
             "parquet" => Some(RowFormat::Parquet),
@@ -180,13 +239,14 @@ impl RowFormat {
 fn open_file(
     path: &Path,
     format: RowFormat,
+    wanted: Wanted,
 ) -> Result<Box<dyn Iterator<Item = Result<Row, Error>> + Send>, Error> {
     Ok(match format {
         RowFormat::Jsonl => {
-            Box::new(Lines { path: path.to_owned(), input: Input::open(path, 0)?, number: 0 })
+            Box::new(Lines { path: path.to_owned(), input: Input::open(path, 0)?, wanted, number: 0 })
         }
-        RowFormat::Json => Box::new(array(path)?.into_iter()),
-        RowFormat::Parquet => Box::new(super::parquet::records(path)?),
+        RowFormat::Json => Box::new(array(path, &wanted)?.into_iter()),
+        RowFormat::Parquet => Box::new(super::parquet::records(path, wanted)?),
     })
 }
 
@@ -194,6 +254,7 @@ fn open_file(
 struct Lines {
     path: PathBuf,
     input: Input,
+    wanted: Wanted,
     number: u64,
 }
 
@@ -214,8 +275,8 @@ impl Lines {
             }
             let place = Place { path: self.path.clone(), number: self.number, counted: Counted::Lines };
             return match String::from_utf8(line) {
-                Ok(json) => Row::new(place, json).map(Some),
-                Err(_) => Err(Error::row(place, BadRecord::InvalidUtf8)),
+                Ok(json) => Row::read(place, json, &self.wanted).map(Some),
+                Err(_) => Err(BadRecord::InvalidUtf8.in_row().within(place)),
             };
         }
     }
@@ -229,10 +290,16 @@ impl Iterator for Lines {
     }
 }
 
+/// A path of examples leads to no file.
+fn no_files(path: &Path) -> Error {
+    fault!("no file at `{}`", path.display())
+        .with_hint("check the path in `files`; it may be a file, a directory or a pattern with `*`")
+}
+
 /// One array of objects, read whole.
-fn array(path: &Path) -> Result<Vec<Result<Row, Error>>, Error> {
+fn array(path: &Path, wanted: &Wanted) -> Result<Vec<Result<Row, Error>>, Error> {
     let place = |number| Place { path: path.to_owned(), number, counted: Counted::Lines };
-    let wrong = |line, problem: BadRecord| Error::row(place(line), problem);
+    let wrong = |line, problem: BadRecord| problem.in_row().within(place(line));
     let mut input = Input::open(path, 0)?;
     let mut bytes = Vec::new();
     while input.read_line(&mut bytes)? > 0 {}
@@ -242,7 +309,9 @@ fn array(path: &Path) -> Result<Vec<Result<Row, Error>>, Error> {
     })?;
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(&text);
     if !text.trim_start().starts_with('[') {
-        return Err(Error::row(place(1), RowProblem::NotAnArray));
+        return Err(fault!("the file is no JSON array")
+            .with_hint("a `.json` file is one array of objects; name one object a line `.jsonl`")
+            .within(place(1)));
     }
     let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| {
         let message = error.to_string();
@@ -255,7 +324,7 @@ fn array(path: &Path) -> Result<Vec<Result<Row, Error>>, Error> {
         let offset = element.get().as_ptr() as usize - text.as_ptr() as usize;
         line += line_at(&text.as_bytes()[counted..offset]) - 1;
         counted = offset;
-        Row::new(place(line), element.get())
+        Row::read(place(line), element.get().to_owned(), wanted)
     });
     Ok(rows.collect())
 }
@@ -310,6 +379,29 @@ mod tests {
         let row = Row::new(place, r#"{"a": {"b": "c"}, "a.d": "e", "n": 3}"#).unwrap();
         assert_eq!((row.text("a.b"), row.text("a.d"), row.text("n")), (Some("c"), Some("e"), None));
         assert_eq!((row.get("a.x"), row.get("n.b"), row.get("b")), (None, None, None));
+    }
+
+    #[test]
+    fn numbers_keep_their_spelling() {
+        let place = Place { path: "x".into(), number: 1, counted: Counted::Lines };
+        let json =
+            r#"{"a": 0.10, "b": {"c": 1e3, "d.e": -0}, "big": 123456789012345678901234567890, "f.g": 1.0}"#;
+        let row = Row::new(place, json).unwrap();
+        let spelt = |field| row.spelling(field).unwrap_or_default();
+        assert_eq!([spelt("a"), spelt("b.c"), spelt("f.g")], ["0.10", "1e3", "1.0"]);
+        assert_eq!(spelt("big"), "123456789012345678901234567890");
+        assert_eq!((spelt("b.d.e"), spelt("none")), (String::new(), String::new()), "as `get` has it");
+    }
+
+    #[test]
+    fn fields_that_nobody_asks_for_may_be_anything() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a.jsonl");
+        std::fs::write(&path, "{\"a\":1,\"b\":1e999}\n").unwrap();
+        let rows = Rows::open(std::slice::from_ref(&path)).unwrap();
+        assert!(rows.map(Result::unwrap_err).next().unwrap().to_string().contains("number out of range"));
+        let row = Rows::open(&[path]).unwrap().only(["a"]).next().unwrap().unwrap();
+        assert_eq!((row.fields.len(), row.names()), (1, vec!["a".to_owned(), "b".into()]));
     }
 
     #[test]

@@ -17,10 +17,11 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{AutoEscape, Environment, ErrorKind};
 use regex::Regex;
+use remit_fault::fault;
 
-use super::problem::RowProblem;
 use super::python;
 use super::rows::Row;
+use crate::error::list;
 use crate::{Error, Tokenizer};
 
 const CHATML: &str = include_str!("chatml.jinja");
@@ -80,7 +81,7 @@ impl Conversation {
     /// # Errors
     /// With file and line, when the field is no list of messages.
     pub fn of_row(row: &Row, field: &str) -> Result<Conversation, Error> {
-        let messages = messages(row, field).map_err(|problem| row.error(problem))?;
+        let messages = messages(row, field).map_err(|error| row.error(error))?;
         Ok(Conversation::with_messages(row, messages))
     }
 
@@ -134,10 +135,9 @@ impl ChatTemplate {
             "tulu" => ChatTemplate::new("tulu", TULU, tokenizer),
             "own" => ChatTemplate::own(tokenizer),
             path => {
-                let source = std::fs::read_to_string(path).map_err(|cause| Error::ChatTemplate {
-                    name: path.to_owned(),
-                    message: format!("cannot read it as a file: {cause}"),
-                    hint: Some("set `template` to chatml, tulu, own or the path of a Jinja file"),
+                let source = std::fs::read_to_string(path).map_err(|cause| {
+                    fault!("chat template `{path}`: cannot read it as a file: {cause}")
+                        .with_hint("set `template` to chatml, tulu, own or the path of a Jinja file")
                 })?;
                 ChatTemplate::new(path, &source, tokenizer)
             }
@@ -151,11 +151,11 @@ impl ChatTemplate {
     pub fn own(tokenizer: &Tokenizer) -> Result<ChatTemplate, Error> {
         match tokenizer.chat_template() {
             Some(source) => ChatTemplate::new("own", source, tokenizer),
-            None => Err(Error::ChatTemplate {
-                name: "own".into(),
-                message: format!("none came with the tokenizer `{}`", tokenizer.path().display()),
-                hint: Some("set `template` to tulu, which any tokenizer can write, chatml or a file"),
-            }),
+            None => {
+                let path = tokenizer.path().display();
+                Err(fault!("chat template `own`: none came with the tokenizer `{path}`")
+                    .with_hint("set `template` to tulu, which any tokenizer can write, chatml or a file"))
+            }
         }
     }
 
@@ -164,11 +164,8 @@ impl ChatTemplate {
             let is_single =
                 tokenizer.id(token).is_some_and(|id| tokenizer.encode(token).is_ok_and(|ids| ids == [id]));
             if !is_single {
-                return Err(Error::ChatTemplate {
-                    name: "chatml".into(),
-                    message: format!("the tokenizer has no token `{token}`"),
-                    hint: Some("set `template` to tulu, which any tokenizer can write"),
-                });
+                return Err(fault!("chat template `chatml`: the tokenizer has no token `{token}`")
+                    .with_hint("set `template` to tulu, which any tokenizer can write"));
             }
         }
         ChatTemplate::new("chatml", CHATML, tokenizer)
@@ -195,11 +192,9 @@ impl ChatTemplate {
     ) -> Result<ChatTemplate, Error> {
         let (marked, has_marks) = mark(source);
         let mut environment = environment();
-        environment.add_template_owned(NAME, marked).map_err(|error| Error::ChatTemplate {
-            name: name.to_owned(),
-            message: told(&error),
-            hint: None,
-        })?;
+        environment
+            .add_template_owned(NAME, marked)
+            .map_err(|error| fault!("chat template `{name}`: {}", told(&error)))?;
         let source = source.to_owned();
         Ok(ChatTemplate { name: name.to_owned(), source, environment, has_marks, bos, eos })
     }
@@ -223,13 +218,16 @@ impl ChatTemplate {
         &self,
         conversation: &Conversation,
         add_generation_prompt: bool,
-    ) -> Result<Rendered, RowProblem> {
+    ) -> Result<Rendered, Error> {
         let Conversation { messages, variables } = conversation;
         if self.has_marks
             && let Some(code) =
                 [BEGIN, END].into_iter().find(|&mark| has_character(messages, variables, mark))
         {
-            return Err(RowProblem::ReservedCharacter { code: code.into() });
+            return Err(fault!(
+                "the text has the character U+{:X}, which stands for no text",
+                u32::from(code)
+            ));
         }
         // As in `transformers`, these two are there and none where nothing is said.
         let mut context: BTreeMap<&str, Value> =
@@ -248,13 +246,17 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// As [`render`](Self::render); when there is nothing to count; when a template without marks does not tell.
-    pub fn turns(&self, conversation: &Conversation, given: usize) -> Result<Rendered, RowProblem> {
+    pub fn turns(&self, conversation: &Conversation, given: usize) -> Result<Rendered, Error> {
         let messages = &conversation.messages;
         if !messages[given..].iter().any(is_assistant) {
             let mut roles: Vec<String> = messages[given..].iter().map(role).collect();
             roles.sort();
             roles.dedup();
-            return Err(RowProblem::NoAssistant { roles });
+            let roles = list(&roles);
+            return Err(fault!("no message of the conversation is the assistant's; the roles are {roles}")
+                .with_hint(
+                    "training needs a message with the role `assistant`; repair or remove the record",
+                ));
         }
         let mut rendered = self.render(conversation, false)?;
         if !self.has_marks {
@@ -283,7 +285,7 @@ impl ChatTemplate {
         conversation: &Conversation,
         given: usize,
         text: &str,
-    ) -> Result<Vec<Span>, RowProblem> {
+    ) -> Result<Vec<Span>, Error> {
         let mut spans = Vec::new();
         for (i, message) in conversation.messages.iter().enumerate().skip(given) {
             if !is_assistant(message) {
@@ -305,30 +307,35 @@ impl ChatTemplate {
         Ok(spans)
     }
 
-    fn check_prefix(&self, short: &str, long: &str, what: impl Fn() -> String) -> Result<(), RowProblem> {
+    fn check_prefix(&self, short: &str, long: &str, what: impl Fn() -> String) -> Result<(), Error> {
         if long.starts_with(short) {
             return Ok(());
         }
         let common = short.chars().zip(long.chars()).take_while(|(a, b)| a == b).count();
         let rest =
             |text: &str| text.chars().skip(common).take(24).collect::<String>().escape_debug().to_string();
-        Err(RowProblem::NotAPrefix {
-            template: self.name.clone(),
-            what: what(),
-            here: rest(short),
-            there: rest(long),
-        })
+        let (template, what, here, there) = (&self.name, what(), rest(short), rest(long));
+        Err(fault!(
+            "the chat template `{template}` does not say what the model writes: rendered {what}, the text is no \
+             beginning of the text with what follows; they part at \"{here}\" and \"{there}\""
+        )
+        .with_hint(
+            "use a template with `{% generation %}` marks around what the model writes, or set `template` to \"tulu\" or \"chatml\"",
+        ))
     }
 
-    fn failed(&self, error: &minijinja::Error) -> RowProblem {
-        RowProblem::Render { template: self.name.clone(), message: told(error) }
+    fn failed(&self, error: &minijinja::Error) -> Error {
+        fault!("the chat template `{}` fails: {}", self.name, told(error))
     }
 }
 
 /// The messages of a field, as `transformers` hands them to templates: without the fields that are null, and with the
 /// reasoning under each name that templates know it by.
-pub(super) fn messages(row: &Row, field: &str) -> Result<Vec<Value>, RowProblem> {
-    let wrong = |why: String| RowProblem::NotMessages { place: format!("`{field}`"), why };
+pub(super) fn messages(row: &Row, field: &str) -> Result<Vec<Value>, Error> {
+    let wrong = |why: String| {
+        fault!("`{field}` is no list of messages: {why}")
+            .with_hint("a message is an object with `role` and `content`")
+    };
     let messages: Vec<Value> = ordered(row, field).try_iter().into_iter().flatten().collect();
     for (i, message) in messages.iter().enumerate() {
         if message.kind() != ValueKind::Map {
@@ -375,12 +382,9 @@ fn role(message: &Value) -> String {
 
 /// The value of a field with the order of keys that it was written in.
 fn ordered(row: &Row, field: &str) -> Value {
-    let record: Value = serde_json::from_str(row.json()).expect("it was read as JSON before");
-    let get = |value: Value, name: &str| value.get_attr(name).unwrap_or_default();
-    match get(record.clone(), field) {
-        value if value.is_undefined() => field.split('.').fold(record, get),
-        value => value,
-    }
+    // Of the other fields, of which some may not have been read, nothing is looked at.
+    let json = row.spelling(field);
+    json.map(|json| serde_json::from_str(&json).expect("it was read as JSON before")).unwrap_or_default()
 }
 
 /// The environment that `transformers` renders in.

@@ -5,8 +5,10 @@ mod permutation;
 
 use std::collections::BTreeMap;
 
+use remit_fault::fault;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{list, nearest};
 use crate::{Error, Windows};
 use interleave::Interleave;
 use permutation::{Key, Permutation};
@@ -122,8 +124,13 @@ impl Order {
         let entries = &windows.store().manifest().sources;
         for (name, share) in &mixture.sources {
             if !entries.iter().any(|entry| entry.name == *name) {
-                let available = entries.iter().map(|entry| entry.name.clone()).collect();
-                return Err(Error::UnknownSource { name: name.clone(), available });
+                let available: Vec<String> = entries.iter().map(|entry| entry.name.clone()).collect();
+                let error =
+                    fault!("the mixture names a source `{name}`; the token store has {}", list(&available));
+                return Err(match nearest(name, &available) {
+                    Some(near) => error.with_hint(format!("did you mean `{near}`?")),
+                    None => error,
+                });
             }
             share.weight.map_or(Ok(()), |weight| check_weight(name, weight))?;
             share.repeat.map_or(Ok(()), |repeat| check_repeat(name, repeat))?;
@@ -147,7 +154,10 @@ impl Order {
                 }
             })
             .collect();
-        let none = |why: String| Error::NoWindows { length: windows.length(), why };
+        let none = |why: String| {
+            fault!("there are no windows of length {}: {why}", windows.length())
+                .with_hint("choose a shorter window or a larger corpus")
+        };
         if windows.is_empty() {
             return Err(none(format!("the token store has {} tokens", windows.store().num_tokens())));
         }
@@ -172,8 +182,9 @@ impl Order {
         for (source, share) in sources.iter().zip(&shares) {
             let Some(weight) = share.weight else {
                 let with = shares.iter().position(|share| share.weight.is_some());
-                let with = with.map_or(String::new(), |with| sources[with].name.clone());
-                return Err(Error::MissingWeight { without: source.name.clone(), with });
+                let with = with.map_or("", |with| &sources[with].name);
+                return Err(fault!("source `{}` has no weight, but `{with}` has one", source.name)
+                    .with_hint("give every source a weight, or none"));
             };
             if weight > 0.0 && source.num_windows == 0 {
                 return Err(none(format!(
@@ -197,7 +208,11 @@ impl Order {
         let has_cap = |i: &usize| caps[*i].is_some() && weights[*i] > 0.0;
         let Some(first) = (0..caps.len()).find(has_cap) else { return Ok(()) };
         let Some(total) = total else {
-            return Err(Error::NoTotal { name: self.sources[first].name.clone() });
+            return Err(fault!(
+                "source `{}` has a weight and a repeat, which can only be checked against a total number of windows",
+                self.sources[first].name
+            )
+            .with_hint("remove the repeat, or say how many windows are wanted"));
         };
         for (summary, cap) in self.summary(total).into_iter().zip(caps) {
             // A fraction of a window counts as one, and so do the last bits of the product.
@@ -205,7 +220,12 @@ impl Order {
             if let Some(cap) = *cap
                 && summary.num_taken as f64 > allowed(cap)
             {
-                return Err(Error::TooManyPasses { name: summary.name, needed: summary.passes, cap, total });
+                let SourceSummary { name, passes, .. } = summary;
+                return Err(fault!(
+                    "source `{name}` would be passed through {passes:.2} times to give its share of {total} windows; \
+                     its repeat allows {cap}"
+                )
+                .with_hint("lower its weight, raise its repeat, or train on fewer windows"));
             }
         }
         Ok(())
@@ -314,9 +334,5 @@ fn check_number(name: &str, what: &str, value: f64) -> Result<(), Error> {
     if value.is_finite() && value >= 0.0 {
         return Ok(());
     }
-    Err(Error::Setting {
-        setting: format!("source `{name}`: {what}"),
-        wanted: "a number not below 0",
-        found: value.to_string(),
-    })
+    Err(fault!("source `{name}`: {what} must be a number not below 0, not {value}"))
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{Prepare, Vocabulary};
-use crate::Error;
 use crate::hash::hash_file;
 use crate::read::{ResolvedFormat, SourceFiles, Split, TokenDtype};
 use crate::token_store::FORMAT_VERSION;
+use crate::{Error, error};
 
 /// Kept in the store, so that a second run can tell whether there is anything to do.
 pub(super) const INPUTS_FILE: &str = "inputs.json";
@@ -109,13 +109,13 @@ impl Inputs {
             {
                 Ok(None)
             }
-            Err(cause) => Err(Error::io("read", &path, cause)),
+            Err(cause) => Err(error::io("read", &path, cause)),
         }
     }
 
     pub fn save(&self, directory: &Path) -> Result<(), Error> {
         let bytes = serde_json::to_vec_pretty(self).expect("plain values are valid JSON");
-        Ok(remit_store::atomic::write(&directory.join(INPUTS_FILE), &bytes)?)
+        remit_store::atomic::write(&directory.join(INPUTS_FILE), &bytes)
     }
 
     /// The first thing in which what is wanted now differs from what was made before.
@@ -160,9 +160,9 @@ impl Inputs {
     /// Whether the files are still as long as they were when their hashes were taken.
     pub fn check_unchanged(&self, sources: &[SourceFiles]) -> Result<(), Error> {
         for file in sources.iter().flat_map(|source| &source.files) {
-            let metadata = file.path.metadata().map_err(|cause| Error::io("read", &file.path, cause))?;
+            let metadata = file.path.metadata().map_err(|cause| error::io("read", &file.path, cause))?;
             if metadata.len() != file.bytes {
-                return Err(Error::InputChanged { path: file.path.clone() });
+                return Err(error::input_changed(&file.path));
             }
         }
         Ok(())

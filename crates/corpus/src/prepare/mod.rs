@@ -13,13 +13,12 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use remit_fault::fault;
 use serde::{Deserialize, Serialize};
 
-use crate::read::{
-    ResolvedFormat, SourceFiles, UNIT_BYTES, Unit, UnitSettings, Units, find_files, total_bytes,
-};
+use crate::read::{SourceFiles, UNIT_BYTES, Unit, UnitSettings, Units, find_files, total_bytes};
 use crate::tokenizer::{CONFIG_FILE, TOKENIZER_FILE};
-use crate::{Dtype, Error, Progress, Skipped, Source, SourceEntry, TokenStore, Tokenizer};
+use crate::{Dtype, Error, Progress, Skipped, Source, SourceEntry, TokenStore, Tokenizer, error};
 use encode::{EncodedUnit, encode};
 use inputs::{INPUTS_FILE, Inputs};
 use writer::Writer;
@@ -173,7 +172,8 @@ fn run(
     remove_directory(&replaced)?;
     if out.symlink_metadata().is_ok() {
         let Some(before) = Inputs::load(out)? else {
-            return Err(Error::NotATokenStore { path: out.to_owned() });
+            return Err(fault!("`{}` exists and is not a token store", out.display())
+                .with_hint("choose another output"));
         };
         let difference = inputs.difference(&before);
         match difference {
@@ -185,7 +185,9 @@ fn run(
                 }
             }
             Some(difference) if !settings.overwrite => {
-                return Err(Error::OtherInputs { path: out.to_owned(), difference });
+                let out = out.display();
+                return Err(fault!("`{out}` holds a token store made of other inputs: {difference}")
+                    .with_hint("choose another output, or replace this one with `--overwrite`"));
             }
             Some(_) => {}
         }
@@ -197,7 +199,7 @@ fn run(
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(settings.threads)
             .build()
-            .map_err(|error| Error::io("start threads for", out, std::io::Error::other(error)))?;
+            .map_err(|error| error::io("start threads for", out, std::io::Error::other(error)))?;
         let unit_settings = UnitSettings {
             unit_bytes,
             skip_bad_records: settings.skip_bad_records,
@@ -348,18 +350,19 @@ fn open_partial(
         }
         remove_directory(partial)?;
     }
-    fs::create_dir_all(partial).map_err(|cause| Error::io("create", partial, cause))?;
+    fs::create_dir_all(partial).map_err(|cause| error::io("create", partial, cause))?;
     inputs.save(partial)?;
     let path = partial.join(INPUTS_FILE);
-    let lock = lock(File::open(&path).map_err(|cause| Error::io("open", &path, cause))?, out)?;
+    let lock = lock(File::open(&path).map_err(|cause| error::io("open", &path, cause))?, out)?;
     Ok((lock, Some(Writer::begin(partial, settings, vocabulary)?)))
 }
 
 fn lock(file: File, out: &Path) -> Result<File, Error> {
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Busy { path: out.to_owned() }),
-        Err(TryLockError::Error(cause)) => Err(Error::io("lock", out, cause)),
+        Err(TryLockError::WouldBlock) => Err(fault!("another process is preparing `{}`", out.display())
+            .with_hint("wait for it to end, or choose another output")),
+        Err(TryLockError::Error(cause)) => Err(error::io("lock", out, cause)),
     }
 }
 
@@ -392,52 +395,52 @@ struct Vocabulary {
 
 impl Vocabulary {
     fn open(settings: &Prepare) -> Result<Vocabulary, Error> {
-        let setting =
-            |setting: &str, wanted, found: String| Error::Setting { setting: setting.into(), wanted, found };
         if !(0.0..1.0).contains(&settings.holdout) {
-            return Err(setting("holdout", "at least 0 and below 1", settings.holdout.to_string()));
+            return Err(fault!("holdout must be at least 0 and below 1, not {}", settings.holdout));
         }
         if let Some(path) = &settings.tokenizer {
             let tokenizer = Tokenizer::open(path)?;
             if let (Some(given), size) = (settings.vocab_size, tokenizer.vocab_size())
                 && given != size
             {
-                return Err(setting("vocab_size", "that of the tokenizer, or left out", given.to_string()));
+                return Err(fault!("vocab_size must be that of the tokenizer, or left out, not {given}"));
             }
             if settings.eos.is_some() && settings.eos != tokenizer.eos() {
-                return Err(setting(
-                    "eos",
-                    "that of the tokenizer, or left out",
-                    format!("{:?}", settings.eos),
-                ));
+                return Err(fault!("eos must be that of the tokenizer, or left out, not {:?}", settings.eos));
             }
             let (size, eos, bos) = (tokenizer.vocab_size(), tokenizer.eos(), tokenizer.bos());
             return Ok(Vocabulary { tokenizer: Some(tokenizer), size, eos, bos });
         }
         let Some(size) = settings.vocab_size.filter(|&size| size > 0) else {
-            return Err(setting("vocab_size", "given where there is no tokenizer", "left out".into()));
+            return Err(fault!("vocab_size must be given where there is no tokenizer, not left out"));
         };
         if let Some(eos) = settings.eos.filter(|&eos| eos >= size) {
-            return Err(setting("eos", "below vocab_size", eos.to_string()));
+            return Err(fault!("eos must be below vocab_size, not {eos}"));
         }
         Ok(Vocabulary { tokenizer: None, size, eos: settings.eos, bos: None })
     }
 
     /// Whether what the sources need is there, before any work is done.
     fn check(&self, settings: &Prepare, sources: &[SourceFiles]) -> Result<(), Error> {
-        let is_text =
-            |source: &&SourceFiles| source.files.iter().any(|file| file.format != ResolvedFormat::Tokens);
+        let is_text = |source: &&SourceFiles| source.files.iter().any(|file| !file.format.is_tokens());
         let Some(source) = sources.iter().find(is_text) else { return Ok(()) };
         let Some(tokenizer) = &self.tokenizer else {
-            return Err(Error::Setting {
-                setting: "tokenizer".into(),
-                wanted: "given where a source is text",
-                found: format!("left out: source `{}` is text", source.source.name),
-            });
+            return Err(fault!(
+                "tokenizer must be given where a source is text, not left out: source `{}` is text",
+                source.source.name
+            ));
         };
-        let needed = [("eos", settings.append_eos, self.eos), ("bos", settings.prepend_bos, self.bos)];
-        match needed.into_iter().find(|(_, is_needed, token)| *is_needed && token.is_none()) {
-            Some((which, ..)) => Err(Error::NoSpecialToken { path: tokenizer.path().to_owned(), which }),
+        let needed = [
+            ("eos", "append_eos", settings.append_eos, self.eos),
+            ("bos", "prepend_bos", settings.prepend_bos, self.bos),
+        ];
+        match needed.into_iter().find(|(_, _, is_needed, token)| *is_needed && token.is_none()) {
+            Some((which, setting, ..)) => {
+                let path = tokenizer.path().display();
+                Err(fault!("the tokenizer `{path}` names no {which} token").with_hint(format!(
+                    "name it as `{which}_token` in the `tokenizer_config.json` beside the tokenizer, or set `{setting}` to false"
+                )))
+            }
             None => Ok(()),
         }
     }
@@ -456,17 +459,17 @@ fn sibling(path: &Path, ending: &str) -> PathBuf {
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), Error> {
-    fs::rename(from, to).map_err(|cause| Error::io("rename to", to, cause))?;
+    fs::rename(from, to).map_err(|cause| error::io("rename to", to, cause))?;
     let parent = match to.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    File::open(parent).and_then(|parent| parent.sync_all()).map_err(|cause| Error::io("flush", parent, cause))
+    File::open(parent).and_then(|parent| parent.sync_all()).map_err(|cause| error::io("flush", parent, cause))
 }
 
 fn remove_directory(path: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(path) {
-        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, cause)),
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => Err(error::io("remove", path, cause)),
         _ => Ok(()),
     }
 }

@@ -10,7 +10,7 @@ use super::encode::EncodedUnit;
 use super::{HELDOUT_DIRECTORY, Prepare, Vocabulary};
 use crate::read::Cursor;
 use crate::token_store::{DOCUMENTS_FILE, FORMAT_VERSION, MANIFEST_FILE, TOKENS_FILE, content_hash};
-use crate::{Dtype, Error, Manifest, Skipped, Source, SourceEntry};
+use crate::{Dtype, Error, Manifest, Skipped, Source, SourceEntry, error};
 
 const STATE_FILE: &str = "state.json";
 
@@ -80,7 +80,7 @@ impl Writer {
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(cause) => return Err(Error::io("read", &path, cause)),
+            Err(cause) => return Err(error::io("read", &path, cause)),
         };
         // A state that cannot be read was not written by this version.
         let Ok(state) = serde_json::from_slice::<State>(&bytes) else { return Ok(None) };
@@ -188,14 +188,12 @@ impl Writer {
             let source = main.sources.last().expect("the unit's source was begun above");
             if source.num_tokens == 0 {
                 let num_heldout = heldout.sources.last().map_or(0, |source| source.num_documents);
-                return Err(Error::EmptySource {
-                    name: source.name.clone(),
-                    why: format!(
-                        "{num_heldout} documents kept apart; in all sources so far {num_empty} records without \
-                         text and {} malformed",
-                        skipped.count
-                    ),
-                });
+                let why = format!(
+                    "{num_heldout} documents kept apart; in all sources so far {num_empty} records without text and \
+                     {} malformed",
+                    skipped.count
+                );
+                return Err(error::empty_source(&source.name, why));
             }
         }
         self.main.append(&bytes[0])?;
@@ -208,7 +206,7 @@ impl Writer {
     /// Makes what was appended count.
     pub fn commit(&mut self) -> Result<(), Error> {
         let bytes = serde_json::to_vec(&self.state).expect("plain values are valid JSON");
-        Ok(remit_store::atomic::write(&self.directory.join(STATE_FILE), &bytes)?)
+        remit_store::atomic::write(&self.directory.join(STATE_FILE), &bytes)
     }
 
     /// Writes the manifests, the main one last: with it the store is complete.
@@ -242,7 +240,7 @@ impl Writer {
             content_hash: String::new(),
         };
         manifest.content_hash = content_hash(&manifest, directory)?;
-        Ok(remit_store::atomic::write_json(&directory.join(MANIFEST_FILE), &manifest)?)
+        remit_store::atomic::write_json(&directory.join(MANIFEST_FILE), &manifest)
     }
 }
 
@@ -255,7 +253,7 @@ pub(super) fn is_complete(directory: &Path) -> bool {
 pub(super) fn remove_state(directory: &Path) -> Result<(), Error> {
     let path = directory.join(STATE_FILE);
     match fs::remove_file(&path) {
-        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &path, cause)),
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => Err(error::io("remove", &path, cause)),
         _ => Ok(()),
     }
 }
@@ -287,7 +285,7 @@ struct Bytes {
 impl PartFiles {
     /// Opens the files at the lengths that the state knows, cutting off what a kill left beyond.
     fn open(directory: &Path, part: &Part, dtype: Dtype) -> Result<PartFiles, Error> {
-        fs::create_dir_all(directory).map_err(|cause| Error::io("create", directory, cause))?;
+        fs::create_dir_all(directory).map_err(|cause| error::io("create", directory, cause))?;
         let open = |name: &str, bytes: u64| {
             let path = directory.join(name);
             let open = || {
@@ -296,7 +294,7 @@ impl PartFiles {
                 file.seek(SeekFrom::Start(bytes))?;
                 Ok(file)
             };
-            open().map_err(|cause| Error::io("open", &path, cause))
+            open().map_err(|cause| error::io("open", &path, cause))
         };
         Ok(PartFiles {
             tokens: open(TOKENS_FILE, part.num_tokens * dtype.width())?,
@@ -315,7 +313,7 @@ impl PartFiles {
                 // On the device before the state that counts it.
                 file.write_all(bytes)
                     .and_then(|()| file.sync_data())
-                    .map_err(|cause| Error::io("write", self.directory.join(name), cause))?;
+                    .map_err(|cause| error::io("write", self.directory.join(name), cause))?;
             }
         }
         Ok(())

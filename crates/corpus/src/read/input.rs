@@ -6,12 +6,44 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::Error;
+use remit_fault::fault;
+
+use crate::{Error, error};
 
 /// Bytes read at once.
 const BUFFER_BYTES: usize = 1 << 16;
 
-/// A file being read, decompressed where its name ends in `.gz` or `.zst`.
+/// The largest window that the library can hold: 2 GiB.
+const MAX_WINDOW_LOG: u32 = 31;
+
+/// How a file is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compression {
+    Gzip,
+    Zstandard,
+    Brotli,
+}
+
+const ENDINGS: [(&str, Compression); 3] =
+    [(".gz", Compression::Gzip), (".zst", Compression::Zstandard), (".br", Compression::Brotli)];
+
+/// A file's name in lower case, and how it is compressed by its ending, which is cut off.
+fn part_name(path: &Path) -> (String, Option<Compression>) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let found =
+        ENDINGS.into_iter().find_map(|(ending, kind)| Some((name.strip_suffix(ending)?.to_owned(), kind)));
+    match found {
+        Some((plain, kind)) => (plain, Some(kind)),
+        None => (name, None),
+    }
+}
+
+/// A file's name in lower case as it is when decompressed.
+pub(crate) fn plain_name(path: &Path) -> String {
+    part_name(path).0
+}
+
+/// A file being read, decompressed where its name ends in `.gz`, `.zst` or `.br`.
 pub(crate) struct Input {
     path: PathBuf,
     reader: Box<dyn BufRead + Send>,
@@ -22,36 +54,39 @@ pub(crate) struct Input {
 impl Input {
     /// Opens `path` after the first `offset` bytes of its decompressed content.
     pub fn open(path: &Path, offset: u64) -> Result<Input, Error> {
-        let mut file = File::open(path).map_err(|cause| Error::io("open", path, cause))?;
-        let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase);
-        let is_compressed = matches!(extension.as_deref(), Some("gz" | "zst"));
+        let mut file = File::open(path).map_err(|cause| error::io("open", path, cause))?;
+        let compression = part_name(path).1;
+        let is_compressed = compression.is_some();
         let bytes_read = Arc::new(AtomicU64::new(0));
         if !is_compressed {
-            file.seek(SeekFrom::Start(offset)).map_err(|cause| Error::io("seek in", path, cause))?;
+            file.seek(SeekFrom::Start(offset)).map_err(|cause| error::io("seek in", path, cause))?;
             bytes_read.store(offset, Ordering::Relaxed);
         }
         let counted =
             BufReader::with_capacity(BUFFER_BYTES, Counted { file, bytes_read: bytes_read.clone() });
-        let reader: Box<dyn BufRead + Send> = match extension.as_deref() {
-            Some("gz") => Box::new(BufReader::with_capacity(
-                BUFFER_BYTES,
-                flate2::bufread::MultiGzDecoder::new(counted),
-            )),
-            Some("zst") => {
-                let decoder = zstd::Decoder::with_buffer(counted).map_err(|cause| Error::Decompress {
-                    path: path.to_owned(),
-                    message: cause.to_string(),
-                })?;
-                Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))
+        let buffered = |reader| BufReader::with_capacity(BUFFER_BYTES, reader);
+        let reader: Box<dyn BufRead + Send> = match compression {
+            None => Box::new(counted),
+            Some(Compression::Gzip) => {
+                let decoder: Box<dyn Read + Send> = Box::new(flate2::bufread::MultiGzDecoder::new(counted));
+                Box::new(buffered(decoder))
             }
-            _ => Box::new(counted),
+            Some(Compression::Zstandard) => {
+                let mut decoder =
+                    zstd::Decoder::with_buffer(counted).map_err(|cause| damaged(path, &cause))?;
+                decoder.window_log_max(MAX_WINDOW_LOG).map_err(|cause| damaged(path, &cause))?;
+                Box::new(buffered(Box::new(decoder)))
+            }
+            Some(Compression::Brotli) => {
+                Box::new(buffered(Box::new(brotli::Decompressor::new(counted, BUFFER_BYTES))))
+            }
         };
         let mut input = Input { path: path.to_owned(), reader, bytes_read, is_compressed };
         if is_compressed {
             let skipped = io::copy(&mut input.reader.by_ref().take(offset), &mut io::sink())
                 .map_err(|cause| input.failed(cause))?;
             if skipped < offset {
-                return Err(Error::InputChanged { path: path.to_owned() });
+                return Err(error::input_changed(path));
             }
         }
         Ok(input)
@@ -97,11 +132,25 @@ impl Input {
 
     fn failed(&self, cause: io::Error) -> Error {
         if self.is_compressed && cause.raw_os_error().is_none() {
-            Error::Decompress { path: self.path.clone(), message: cause.to_string() }
+            damaged(&self.path, &cause)
         } else {
-            Error::io("read", &self.path, cause)
+            error::io("read", &self.path, cause)
         }
     }
+}
+
+/// A compressed file cannot be read.
+fn damaged(path: &Path, cause: &io::Error) -> Error {
+    let error = fault!("cannot decompress `{}`: {cause}", path.display());
+    // The library has no error kinds; these are its words.
+    let words = cause.to_string().to_lowercase();
+    error.with_hint(if words.contains("too much memory") {
+        "its window is larger than 2 GiB: compress it again with `zstd --long=31` or less"
+    } else if words.contains("dictionary") {
+        "it was compressed with a dictionary: compress it again without one"
+    } else {
+        "the file is damaged, cut off, or not what its name says: fetch it again"
+    })
 }
 
 /// Counts what is read of the file itself.

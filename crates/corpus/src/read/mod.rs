@@ -7,6 +7,7 @@
 pub(crate) mod input;
 pub(crate) mod jsonl;
 pub(crate) mod parquet;
+mod paths;
 mod pieces;
 mod source;
 pub(crate) mod template;
@@ -14,9 +15,11 @@ mod text;
 mod tokens;
 mod units;
 
+pub use paths::files_at;
+pub(crate) use paths::find;
 pub(crate) use pieces::{Content, Piece};
-pub use source::{Format, Source, Split, TokenDtype, files_at};
-pub(crate) use source::{ResolvedFormat, expand, paths_at};
+pub use source::{Format, Source, Split, TokenDtype};
+pub(crate) use source::{ResolvedFormat, expand};
 pub use units::Skipped;
 pub(crate) use units::{Cursor, SourceFiles, UNIT_BYTES, Unit, UnitSettings, Units, find_files, total_bytes};
 
@@ -47,11 +50,32 @@ pub(crate) enum Item {
     Empty,
 }
 
+/// Why a reader has no next piece.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    /// One record cannot be read. The reader goes on with the next one.
+    Record(Error),
+    /// The file cannot be read.
+    File(Error),
+}
+
+impl From<Error> for ReadError {
+    fn from(error: Error) -> ReadError {
+        ReadError::File(error)
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Error {
+        let (ReadError::Record(error) | ReadError::File(error)) = error;
+        error
+    }
+}
+
 /// A file being read.
 pub(crate) trait Reader: Send {
-    /// The next piece; `None` at the end. After an error that [`Error::is_bad_record`] the reader goes on with the
-    /// next record.
-    fn next(&mut self) -> Result<Option<Item>, Error>;
+    /// The next piece; `None` at the end.
+    fn next(&mut self) -> Result<Option<Item>, ReadError>;
 
     /// Where a reader must be opened to give what this one gives next.
     fn position(&self) -> Position;
@@ -78,8 +102,10 @@ pub(crate) fn open(
         ResolvedFormat::Parquet => {
             Box::new(parquet::ParquetReader::open(path, template::Template::parse(&source.text_field)?, at)?)
         }
-        ResolvedFormat::Tokens => {
-            Box::new(tokens::TokenReader::open(path, source.token_dtype, at, eos, vocab_size)?)
+        ResolvedFormat::Tokens | ResolvedFormat::Raw => {
+            let has_header = format == ResolvedFormat::Tokens && input::plain_name(path).ends_with(".npy");
+            let dtype = source.token_dtype;
+            Box::new(tokens::TokenReader::open(path, has_header, dtype, at, eos, vocab_size)?)
         }
     })
 }

@@ -10,12 +10,13 @@ use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_typed_column_r
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use remit_fault::fault;
 
 use super::pieces::{Piece, cut_all};
 use super::template::Template;
-use super::{Item, Position, Reader};
-use crate::Error;
-use crate::error::BadRecord;
+use super::{Item, Position, ReadError, Reader};
+use crate::error::{BadRecord, field_hint, list};
+use crate::{Error, error};
 
 /// Records taken from a column at once.
 const BATCH_RECORDS: usize = 64;
@@ -46,9 +47,9 @@ struct Column {
 
 impl ParquetReader {
     pub fn open(path: &Path, template: Template, at: Position) -> Result<ParquetReader, Error> {
-        let handle = File::open(path).map_err(|cause| Error::io("open", path, cause))?;
-        let file_bytes = handle.metadata().map_err(|cause| Error::io("read", path, cause))?.len();
-        let file = SerializedFileReader::new(handle).map_err(|error| failed(path, error))?;
+        let handle = File::open(path).map_err(|cause| error::io("open", path, cause))?;
+        let file_bytes = handle.metadata().map_err(|cause| error::io("read", path, cause))?.len();
+        let file = SerializedFileReader::new(handle).map_err(|error| error::parquet(path, &error))?;
         let schema = file.metadata().file_metadata().schema_descr_ptr();
         let num_records = file.metadata().row_groups().iter().map(|group| group.num_rows() as u64).sum();
         let mut columns = Vec::new();
@@ -57,12 +58,13 @@ impl ParquetReader {
             if !fields.iter().any(|one| one.name() == field) {
                 let mut available: Vec<_> = fields.iter().map(|field| field.name().to_owned()).collect();
                 available.sort();
-                return Err(Error::NoColumn { path: path.to_owned(), field: field.to_owned(), available });
+                let columns = list(&available);
+                return Err(fault!("`{}`: no column `{field}`; it has {columns}", path.display())
+                    .with_hint(field_hint(field, &available)));
             }
-            let not_text = |found: String| Error::ColumnNotText {
-                path: path.to_owned(),
-                field: field.to_owned(),
-                found: found.to_lowercase(),
+            let not_text = |found: String| {
+                fault!("`{}`: column `{field}` is {}, not text", path.display(), found.to_lowercase())
+                    .with_hint("set the source's `text_field` to a column of strings")
             };
             let (index, column) = schema
                 .columns()
@@ -98,9 +100,8 @@ impl ParquetReader {
     }
 
     fn skip_to(&mut self, at: &Position) -> Result<(), Error> {
-        let changed = || Error::InputChanged { path: self.path.clone() };
         if at.record > self.num_records {
-            return Err(changed());
+            return Err(error::input_changed(&self.path));
         }
         let mut left = at.record;
         while left > 0 {
@@ -109,7 +110,9 @@ impl ParquetReader {
             if count < self.group_records_left {
                 for column in &mut self.columns {
                     let reader = column.reader.as_mut().expect("a row group is open");
-                    reader.skip_records(count as usize).map_err(|error| failed(&self.path, error))?;
+                    reader
+                        .skip_records(count as usize)
+                        .map_err(|error| error::parquet(&self.path, &error))?;
                 }
             }
             self.group_records_left -= count;
@@ -117,10 +120,9 @@ impl ParquetReader {
         }
         self.position.record = at.record;
         if at.piece > 0 {
-            let changed = Error::InputChanged { path: self.path.clone() };
             self.read_record()?;
             if self.pieces.len() as u64 <= at.piece {
-                return Err(changed);
+                return Err(error::input_changed(&self.path));
             }
             self.pieces.drain(..at.piece as usize);
             self.position.piece = at.piece;
@@ -133,10 +135,11 @@ impl ParquetReader {
         if self.next_group == self.file.num_row_groups() {
             return Ok(false);
         }
-        let group = self.file.get_row_group(self.next_group).map_err(|error| failed(&self.path, error))?;
+        let group =
+            self.file.get_row_group(self.next_group).map_err(|error| error::parquet(&self.path, &error))?;
         for column in &mut self.columns {
             let reader: ColumnReader =
-                group.get_column_reader(column.index).map_err(|error| failed(&self.path, error))?;
+                group.get_column_reader(column.index).map_err(|error| error::parquet(&self.path, &error))?;
             column.reader = Some(get_typed_column_reader(reader));
         }
         self.group_records_left = group.metadata().num_rows() as u64;
@@ -162,10 +165,10 @@ impl ParquetReader {
                 let levels = (column.max_definition > 0).then_some(&mut definitions);
                 let (records, _, _) = reader
                     .read_records(count - num_read, levels, None, &mut values)
-                    .map_err(|error| failed(&self.path, error))?;
+                    .map_err(|error| error::parquet(&self.path, &error))?;
                 if records == 0 {
                     let error = ParquetError::General(format!("column `{}` is too short", column.field));
-                    return Err(failed(&self.path, error));
+                    return Err(error::parquet(&self.path, &error));
                 }
                 num_read += records;
             }
@@ -180,7 +183,7 @@ impl ParquetReader {
     }
 
     /// Reads the next record; `None` at the end, `Some(false)` when it has no text.
-    fn read_record(&mut self) -> Result<Option<bool>, Error> {
+    fn read_record(&mut self) -> Result<Option<bool>, ReadError> {
         if self.batch.is_empty() && !self.read_batch()? {
             return Ok(None);
         }
@@ -204,14 +207,14 @@ impl ParquetReader {
             Err(problem) => {
                 self.position.record += 1;
                 let place = format!("{} record {}", self.path.display(), self.position.record);
-                Err(Error::BadRecord { place, problem })
+                Err(ReadError::Record(problem.in_source(place)))
             }
         }
     }
 }
 
 impl Reader for ParquetReader {
-    fn next(&mut self) -> Result<Option<Item>, Error> {
+    fn next(&mut self) -> Result<Option<Item>, ReadError> {
         if self.pieces.is_empty() {
             match self.read_record()? {
                 None => return Ok(None),
@@ -236,10 +239,6 @@ impl Reader for ParquetReader {
         // The text columns may be a small part of the file; what a person wants to know is how much is left.
         (self.file_bytes as f64 * self.position.record as f64 / self.num_records.max(1) as f64) as u64
     }
-}
-
-fn failed(path: &Path, error: ParquetError) -> Error {
-    Error::Parquet { path: path.to_owned(), message: error.to_string() }
 }
 
 #[cfg(test)]
@@ -300,7 +299,7 @@ pub(crate) mod tests {
                 Ok(Some(Item::Empty)) => "-".into(),
                 Ok(Some(Item::Piece(Piece { content: Content::Text(text), .. }))) => text,
                 Ok(Some(Item::Piece(_))) => panic!("text stays text"),
-                Err(error) => error.to_string().rsplit('/').next().unwrap().to_owned(),
+                Err(error) => Error::from(error).to_string().rsplit('/').next().unwrap().to_owned(),
             };
             all.push((text, reader.position()));
         }

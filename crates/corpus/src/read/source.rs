@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use remit_fault::fault;
 use serde::{Deserialize, Serialize};
 
+use super::input::plain_name;
+use super::paths::find;
 use super::template::Template;
 use crate::{Error, Progress};
 
@@ -13,8 +16,8 @@ use crate::{Error, Progress};
 pub struct Source {
     /// Its name, by which mixtures speak of it.
     pub name: String,
-    /// A file, a directory (all files below it, hidden ones and links to directories left out) or a pattern with `*`.
-    /// Several files are read in the order of their paths.
+    /// A file, a directory (all files below it, hidden ones left out) or a pattern with `*`. Several files are read in
+    /// the order of their paths.
     pub path: PathBuf,
     /// What the files are.
     #[serde(default)]
@@ -25,7 +28,7 @@ pub struct Source {
     /// What a document is in plain text.
     #[serde(default)]
     pub split: Split,
-    /// The width of the tokens in `.bin` files.
+    /// The width of the tokens in files without a header.
     #[serde(default)]
     pub token_dtype: TokenDtype,
     /// Its share of a mixture, relative to the other sources' weights.
@@ -36,7 +39,7 @@ pub struct Source {
     pub repeat: Option<f64>,
 }
 
-/// The format of a source's files. `.gz` and `.zst` after the name are decompressed on the fly.
+/// The format of a source's files. `.gz`, `.zst` and `.br` after the name are decompressed on the fly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -51,6 +54,8 @@ pub enum Format {
     Parquet,
     /// Token ids: `.npy` (one dimension; u16, u32, i32 or i64), anything else as raw little-endian numbers.
     Tokens,
+    /// Token ids as raw little-endian numbers, whatever the name: OLMo's `.npy` files have no header.
+    Raw,
 }
 
 /// What a document is in plain text.
@@ -66,7 +71,7 @@ pub enum Split {
     BlankLine,
 }
 
-/// The width of the tokens in a raw `.bin` file.
+/// The width of the tokens in files without a header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenDtype {
@@ -75,6 +80,10 @@ pub enum TokenDtype {
     U16,
     /// Four bytes.
     U32,
+    /// Four bytes with a sign.
+    I32,
+    /// Eight bytes with a sign.
+    I64,
 }
 
 /// A format once the file name has been looked at.
@@ -85,6 +94,14 @@ pub(crate) enum ResolvedFormat {
     Jsonl,
     Parquet,
     Tokens,
+    Raw,
+}
+
+impl ResolvedFormat {
+    /// Whether what is read is token ids already.
+    pub fn is_tokens(self) -> bool {
+        matches!(self, ResolvedFormat::Tokens | ResolvedFormat::Raw)
+    }
 }
 
 impl Source {
@@ -124,19 +141,27 @@ pub(crate) fn expand(
     source: &Source,
     progress: &dyn Progress,
 ) -> Result<Vec<(PathBuf, ResolvedFormat)>, Error> {
-    let no_files = || Error::NoFiles { name: source.name.clone(), path: source.path.clone() };
-    let paths = paths_at(&source.path, || format!("source `{}`: path", source.name))?;
-    // In a directory, other files (a licence, a readme) may lie beside the data.
-    let is_directory = source.path.is_dir();
+    let found = find(&source.path, || format!("source `{}`: path", source.name))?;
+    for note in &found.notes {
+        progress.message(&format!("source `{}`: {note}", source.name));
+    }
     let mut files = Vec::new();
-    let mut num_unknown = 0;
-    for path in paths {
+    let mut unknown = Vec::new();
+    for path in found.files {
         match resolve(source.format, &path) {
             Some(format) => files.push((path, format)),
-            None if is_directory => num_unknown += 1,
-            None => return Err(Error::UnknownFormat { name: source.name.clone(), path }),
+            None => unknown.push(path),
         }
     }
+    if let (Some(path), true) = (unknown.first(), files.is_empty() && !source.path.is_dir()) {
+        let (name, path) = (&source.name, path.display());
+        return Err(fault!("source `{name}`: cannot tell the format of `{path}` from its name").with_hint(
+            "set the source's `format` to text, jsonl, parquet, tokens or raw; of compressed files, `.gz`, `.zst` and \
+             `.br` are read",
+        ));
+    }
+    // In a directory, other files (a licence, a readme) may lie beside the data.
+    let num_unknown = unknown.len();
     if num_unknown > 0 {
         progress.message(&format!(
             "source `{}`: left out {num_unknown} files of `{}` whose names tell no format",
@@ -144,44 +169,11 @@ pub(crate) fn expand(
             source.path.display()
         ));
     }
-    if files.is_empty() { Err(no_files()) } else { Ok(files) }
-}
-
-/// The files that a setting of this path means, sorted: itself, all below a directory, or all that match a pattern
-/// with `*`. None where there is none.
-///
-/// # Errors
-/// A pattern that makes no sense, a directory that cannot be read.
-pub fn files_at(path: &Path) -> Result<Vec<PathBuf>, Error> {
-    paths_at(path, || "path".into())
-}
-
-/// The files at `path`, sorted: itself, all below a directory, or all that match a pattern. None where there is none.
-pub(crate) fn paths_at(path: &Path, setting: impl Fn() -> String) -> Result<Vec<PathBuf>, Error> {
-    let pattern = path.to_str().filter(|path| path.contains('*'));
-    let mut paths = Vec::new();
-    // A file may have a star in its name; a pattern is what leads to nothing as it stands.
-    match (path.metadata(), pattern) {
-        (Ok(metadata), _) if metadata.is_dir() => walk(path, &mut paths)?,
-        (Ok(_), _) => paths.push(path.to_owned()),
-        (Err(_), Some(pattern)) => {
-            let matches = glob::glob(pattern).map_err(|error| Error::Setting {
-                setting: setting(),
-                wanted: "a file, a directory or a pattern with `*`",
-                found: format!("`{pattern}` ({error})"),
-            })?;
-            for path in matches {
-                let path = path.map_err(|error| Error::io("read", error.path(), io_copy(error.error())))?;
-                if path.is_file() {
-                    paths.push(path);
-                }
-            }
-        }
-        (Err(cause), None) if cause.kind() == std::io::ErrorKind::NotFound => {}
-        (Err(cause), None) => return Err(Error::io("read", path, cause)),
+    if files.is_empty() {
+        return Err(fault!("source `{}`: no file at `{}`", source.name, source.path.display())
+            .with_hint("check the path; it may be a file, a directory or a pattern with `*`"));
     }
-    paths.sort();
-    Ok(paths)
+    Ok(files)
 }
 
 fn resolve(format: Format, path: &Path) -> Option<ResolvedFormat> {
@@ -190,41 +182,13 @@ fn resolve(format: Format, path: &Path) -> Option<ResolvedFormat> {
         Format::Jsonl => Some(ResolvedFormat::Jsonl),
         Format::Parquet => Some(ResolvedFormat::Parquet),
         Format::Tokens => Some(ResolvedFormat::Tokens),
-        Format::Auto => {
-            let name = path.file_name()?.to_str()?.to_lowercase();
-            let name = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(&name);
-            match Path::new(name).extension()?.to_str()? {
-                "txt" | "text" | "md" => Some(ResolvedFormat::Text),
-                "jsonl" | "ndjson" => Some(ResolvedFormat::Jsonl),
-                "parquet" => Some(ResolvedFormat::Parquet),
-                "npy" | "bin" => Some(ResolvedFormat::Tokens),
-                _ => None,
-            }
-        }
+        Format::Raw => Some(ResolvedFormat::Raw),
+        Format::Auto => match Path::new(&plain_name(path)).extension()?.to_str()? {
+            "txt" | "text" | "md" => Some(ResolvedFormat::Text),
+            "jsonl" | "ndjson" => Some(ResolvedFormat::Jsonl),
+            "parquet" => Some(ResolvedFormat::Parquet),
+            "npy" | "bin" => Some(ResolvedFormat::Tokens),
+            _ => None,
+        },
     }
-}
-
-/// All files below `directory`.
-fn walk(directory: &Path, paths: &mut Vec<PathBuf>) -> Result<(), Error> {
-    let entries = std::fs::read_dir(directory).map_err(|cause| Error::io("list", directory, cause))?;
-    for entry in entries {
-        let entry = entry.map_err(|cause| Error::io("list", directory, cause))?;
-        let path = entry.path();
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
-            continue;
-        }
-        let kind = entry.file_type().map_err(|cause| Error::io("read", &path, cause))?;
-        if kind.is_dir() {
-            walk(&path, paths)?;
-        } else if path.is_file() {
-            // Also a link to a file; a link to a directory is not followed, since it may lead in a circle.
-            paths.push(path);
-        }
-    }
-    Ok(())
-}
-
-/// The glob library lends its error; ours own theirs.
-fn io_copy(error: &std::io::Error) -> std::io::Error {
-    std::io::Error::new(error.kind(), error.to_string())
 }

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use remit_fault::fault;
+
 use crate::Error;
 
 /// A parsed `text_field`.
@@ -24,7 +26,11 @@ impl Template {
 
     /// The same for another setting, which errors name.
     pub fn parse_as(setting: &'static str, template: &str) -> Result<Template, Error> {
-        let wrong = |message| Error::Template { setting, template: template.to_owned(), message };
+        let wrong = |message| {
+            fault!("{setting} `{template}`: {message}").with_hint(
+                "name fields in braces, as in \"{question}\\n{answer}\"; write {{ and }} for braces",
+            )
+        };
         if template.is_empty() {
             return Err(wrong("it is empty"));
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::input::Input;
 use super::pieces::{Content, PIECE_BYTES, Piece, cut};
-use super::{Item, Position, Reader, Split};
+use super::{Item, Position, ReadError, Reader, Split};
 use crate::Error;
 use crate::error::BadRecord;
 
@@ -167,7 +167,7 @@ impl TextReader {
         Ok(())
     }
 
-    fn give(&mut self, count: usize, last: bool) -> Result<Option<Item>, Error> {
+    fn give(&mut self, count: usize, last: bool) -> Result<Option<Item>, ReadError> {
         let line = self.lines;
         let bytes = self.split_pending(count);
         match String::from_utf8(bytes) {
@@ -183,17 +183,15 @@ impl TextReader {
                 let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
                 let line = line + count_line_ends(before) + 1;
                 self.drop_document()?;
-                Err(Error::BadRecord {
-                    place: format!("{}:{line}", self.path.display()),
-                    problem: BadRecord::InvalidUtf8,
-                })
+                let place = format_args!("{}:{line}", self.path.display());
+                Err(ReadError::Record(BadRecord::InvalidUtf8.in_source(place)))
             }
         }
     }
 }
 
 impl Reader for TextReader {
-    fn next(&mut self) -> Result<Option<Item>, Error> {
+    fn next(&mut self) -> Result<Option<Item>, ReadError> {
         if std::mem::take(&mut self.closing) {
             self.finish_document();
             let content = Content::Text(String::new());

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use remit_fault::fault;
+
 use super::input::Input;
 use super::pieces::{Content, PIECE_TOKENS, Piece};
-use super::{Item, Position, Reader, TokenDtype};
+use super::{Item, Position, ReadError, Reader, TokenDtype};
 use crate::Error;
 
 /// Reads a one-dimensional array of token ids.
@@ -55,18 +57,23 @@ impl Number {
 impl TokenReader {
     pub fn open(
         path: &Path,
+        has_header: bool,
         dtype: TokenDtype,
         at: Position,
         eos: Option<u32>,
         vocab_size: u32,
     ) -> Result<TokenReader, Error> {
-        let is_npy = path.to_string_lossy().to_lowercase();
-        let is_npy = is_npy.strip_suffix(".gz").or(is_npy.strip_suffix(".zst")).unwrap_or(&is_npy);
-        let (number, promised, header_bytes) = if is_npy.ends_with(".npy") {
+        let (number, promised, header_bytes) = if has_header {
             let (number, count, header_bytes) = npy_header(path, &mut Input::open(path, 0)?)?;
             (number, Some(count), header_bytes)
         } else {
-            (if dtype == TokenDtype::U16 { Number::U16 } else { Number::U32 }, None, 0)
+            let number = match dtype {
+                TokenDtype::U16 => Number::U16,
+                TokenDtype::U32 => Number::U32,
+                TokenDtype::I32 => Number::I32,
+                TokenDtype::I64 => Number::I64,
+            };
+            (number, None, 0)
         };
         Ok(TokenReader {
             path: path.to_owned(),
@@ -104,7 +111,7 @@ impl TokenReader {
                     "its size is no multiple of {width} bytes, the width of its tokens; is `token_dtype` right?"
                 ),
             };
-            return Err(Error::TokenArray { path: self.path.clone(), message });
+            return Err(wrong(&self.path, &message));
         }
         self.ended = num_bytes < bytes.len() || num_bytes == 0;
         self.taken_tokens.reserve(num_bytes / width);
@@ -115,7 +122,13 @@ impl TokenReader {
                     "token {} is {id}, outside the vocabulary of {} tokens",
                     self.taken, self.vocab_size
                 );
-                return Err(Error::TokenArray { path: self.path.clone(), message });
+                let error = wrong(&self.path, &message);
+                return Err(match self.promised {
+                    Some(_) => error,
+                    None => error.with_hint(
+                        "check the source's `token_dtype`, and that the tokenizer is the one that made it",
+                    ),
+                });
             }
             self.taken_tokens.push(id as u32);
             self.taken += 1;
@@ -134,7 +147,7 @@ impl TokenReader {
 }
 
 impl Reader for TokenReader {
-    fn next(&mut self) -> Result<Option<Item>, Error> {
+    fn next(&mut self) -> Result<Option<Item>, ReadError> {
         loop {
             let pending = &self.taken_tokens[self.given..];
             let window = pending.len().min(PIECE_TOKENS);
@@ -167,14 +180,22 @@ impl Reader for TokenReader {
     }
 }
 
+/// A raw token array is damaged or of a kind that is not supported.
+fn wrong(path: &Path, message: &str) -> Error {
+    fault!("`{}`: {message}", path.display())
+}
+
 /// The number format, the count and the length of the header of a NumPy file
 /// (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>).
 fn npy_header(path: &Path, input: &mut Input) -> Result<(Number, u64, u64), Error> {
-    let wrong = |message: String| Error::TokenArray { path: path.to_owned(), message };
+    let wrong = |message: String| wrong(path, &message);
     let cut_off = || wrong("cut off inside the NumPy header".into());
     let mut start = [0; 8];
     if input.read_full(&mut start)? < 8 || &start[..6] != b"\x93NUMPY" {
-        return Err(wrong("not a NumPy file".into()));
+        return Err(wrong("not a NumPy file".into()).with_hint(
+            "where it is raw numbers, as OLMo's `.npy` files are, set the source's `format` to \"raw\" and `token_dtype` to \
+             their width: \"u16\", \"u32\", \"i32\" or \"i64\"",
+        ));
     }
     let length_width = match start[6] {
         1 => 2,

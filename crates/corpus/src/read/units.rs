@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use remit_fault::fault;
 use serde::{Deserialize, Serialize};
 
-use super::{Item, Piece, Position, Reader, ResolvedFormat, Source, expand, open};
-use crate::{Error, Progress};
+use super::{Item, Piece, Position, ReadError, Reader, ResolvedFormat, Source, expand, open};
+use crate::{Error, Progress, error};
 
 /// Text in a unit, in bytes. Units bound the memory and how much is lost by a kill; they never show in the result.
 pub(crate) const UNIT_BYTES: usize = 8 << 20;
@@ -50,18 +51,21 @@ pub(crate) struct InputFile {
 /// Checks the sources and finds their files.
 pub(crate) fn find_files(sources: &[Source], progress: &dyn Progress) -> Result<Vec<SourceFiles>, Error> {
     if sources.is_empty() {
-        return Err(Error::NoSources);
+        return Err(
+            fault!("no source is given").with_hint("add a `[[sources]]` table with `name` and `path`")
+        );
     }
     for (i, source) in sources.iter().enumerate() {
         source.check()?;
         if sources[..i].iter().any(|other| other.name == source.name) {
-            return Err(Error::SameName { name: source.name.clone() });
+            return Err(fault!("two sources are named `{}`", source.name)
+                .with_hint("give each source a name of its own"));
         }
     }
     let files_of = |source: &Source| -> Result<SourceFiles, Error> {
         let mut files = Vec::new();
         for (path, format) in expand(source, progress)? {
-            let bytes = path.metadata().map_err(|cause| Error::io("read", &path, cause))?.len();
+            let bytes = path.metadata().map_err(|cause| error::io("read", &path, cause))?.len();
             files.push(InputFile { path, format, bytes });
         }
         Ok(SourceFiles { source: source.clone(), files })
@@ -169,10 +173,10 @@ impl<'a> Units<'a> {
                     self.cursor.position = Position::default();
                     continue;
                 }
-                Err(error) if error.is_bad_record() && self.settings.skip_bad_records => {
+                Err(ReadError::Record(error)) if self.settings.skip_bad_records => {
                     skipped.extend(&Skipped { count: 1, examples: vec![error.to_string()] });
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
             self.cursor.position = reader.position();
             bytes_done = self.bytes_before + reader.bytes_read().min(file.bytes);

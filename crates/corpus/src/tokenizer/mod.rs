@@ -8,10 +8,11 @@ pub use train::{Digits, TrainTokenizer, TrainedTokenizer, train_tokenizer};
 
 use std::path::{Path, PathBuf};
 
+use remit_fault::fault;
 use serde_json::Value;
 use tokenizers::Tokenizer as Inner;
 
-use crate::Error;
+use crate::{Error, error};
 use fast::Fast;
 
 /// The name of the tokenizer file in a checkpoint or token store.
@@ -61,18 +62,18 @@ impl Tokenizer {
     /// `bos` token that the tokenizer lacks.
     pub fn open(path: &Path) -> Result<Tokenizer, Error> {
         let path = if path.is_dir() { path.join(TOKENIZER_FILE) } else { path.to_owned() };
-        let json = std::fs::read(&path).map_err(|cause| Error::io("read", &path, cause))?;
+        let json = std::fs::read(&path).map_err(|cause| error::io("read", &path, cause))?;
         let config_path = path.with_file_name(CONFIG_FILE);
         let config = match std::fs::read(&config_path) {
             Ok(bytes) => Some(bytes),
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => None,
-            Err(cause) => return Err(Error::io("read", &config_path, cause)),
+            Err(cause) => return Err(error::io("read", &config_path, cause)),
         };
         let template_path = path.with_file_name(CHAT_TEMPLATE_FILE);
         let chat_template = match std::fs::read_to_string(&template_path) {
             Ok(source) => Some(source),
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => None,
-            Err(cause) => return Err(Error::io("read", &template_path, cause)),
+            Err(cause) => return Err(error::io("read", &template_path, cause)),
         };
         let tokenizer = Tokenizer::new(path, json, config)?;
         Ok(Tokenizer { chat_template: chat_template.or(tokenizer.chat_template), ..tokenizer })
@@ -87,7 +88,10 @@ impl Tokenizer {
     }
 
     fn new(path: PathBuf, json: Vec<u8>, config: Option<Vec<u8>>) -> Result<Tokenizer, Error> {
-        let wrong = |path: &Path, message: String| Error::Tokenizer { path: path.to_owned(), message };
+        let wrong = |path: &Path, message: String| {
+            fault!("`{}` is not a usable tokenizer: {message}", path.display())
+                .with_hint("give a Hugging Face `tokenizer.json`, or make one with `remit train-tokenizer`")
+        };
         let mut inner = Inner::from_bytes(&json).map_err(|error| wrong(&path, error.to_string()))?;
         // Limits that a tokenizer carries for some model's input would cut documents silently.
         inner.with_truncation(None).map_err(|error| wrong(&path, error.to_string()))?;
@@ -254,5 +258,5 @@ fn chat_template_of(value: &Value) -> Option<String> {
 }
 
 fn failed(error: tokenizers::Error) -> Error {
-    Error::Encode { message: error.to_string() }
+    fault!("the tokenizer failed: {error}")
 }

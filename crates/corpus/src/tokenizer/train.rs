@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::path::Path;
 
 use rayon::prelude::*;
+use remit_fault::fault;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use tokenizers::models::bpe::{BPE, Vocab};
@@ -20,10 +21,8 @@ use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer as Inner};
 
 use super::byte_level::byte_characters;
 use super::{CONFIG_FILE, failed};
-use crate::read::{
-    Content, Cursor, ResolvedFormat, UNIT_BYTES, UnitSettings, Units, find_files, total_bytes,
-};
-use crate::{Error, Progress, Source};
+use crate::read::{Content, Cursor, UNIT_BYTES, UnitSettings, Units, find_files, total_bytes};
+use crate::{Error, Progress, Source, error};
 
 /// How to train a tokenizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,7 +87,7 @@ impl TrainedTokenizer {
     /// directory with `AutoTokenizer.from_pretrained`. Missing directories are made.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(|cause| Error::io("create", parent, cause))?;
+            std::fs::create_dir_all(parent).map_err(|cause| error::io("create", parent, cause))?;
         }
         remit_store::atomic::write(&path.with_file_name(CONFIG_FILE), &self.config)?;
         remit_store::atomic::write(path, &self.json)?;
@@ -110,18 +109,12 @@ pub fn train_tokenizer(
     distinct.sort();
     distinct.dedup();
     if distinct.len() < special_tokens.len() || distinct.first().is_some_and(String::is_empty) {
-        return Err(Error::Setting {
-            setting: "special_tokens".into(),
-            wanted: "a list of different, non-empty names",
-            found: format!("{special_tokens:?}"),
-        });
+        return Err(fault!(
+            "special_tokens must be a list of different, non-empty names, not {special_tokens:?}"
+        ));
     }
     if (*vocab_size as usize) < 256 + special_tokens.len() {
-        return Err(Error::Setting {
-            setting: "vocab_size".into(),
-            wanted: "at least 256 bytes and the special tokens",
-            found: vocab_size.to_string(),
-        });
+        return Err(fault!("vocab_size must be at least 256 bytes and the special tokens, not {vocab_size}"));
     }
     let words = count_words(sources, expression(*digits), *skip_bad_records, progress)?;
     progress.message(&format!("{} different words; merging", words.len()));
@@ -196,9 +189,9 @@ fn count_words(
     };
     let sources = find_files(sources, progress)?;
     for source in &sources {
-        if let Some(file) = source.files.iter().find(|file| file.format == ResolvedFormat::Tokens) {
-            let message = "a tokenizer learns from text, and this is an array of tokens".into();
-            return Err(Error::TokenArray { path: file.path.clone(), message });
+        if let Some(file) = source.files.iter().find(|file| file.format.is_tokens()) {
+            let path = file.path.display();
+            return Err(fault!("`{path}`: a tokenizer learns from text, and this is an array of tokens"));
         }
     }
     let unit_settings = UnitSettings { unit_bytes: UNIT_BYTES, skip_bad_records, eos: None, vocab_size: 0 };
@@ -234,7 +227,7 @@ fn count_words(
     }
     if total.is_empty() {
         let names: Vec<_> = sources.iter().map(|source| source.source.name.as_str()).collect();
-        return Err(Error::EmptySource { name: names.join("`, `"), why: "there is no text".into() });
+        return Err(error::empty_source(&names.join("`, `"), "there is no text"));
     }
     let mut words: Vec<_> = total.into_iter().collect();
     words.sort_unstable();

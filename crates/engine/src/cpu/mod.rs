@@ -80,6 +80,10 @@ impl Cpu {
 }
 
 impl Engine for Cpu {
+    fn available_memory(&self) -> Option<crate::Available> {
+        crate::Available::now()
+    }
+
     fn open(&mut self, checkpoint: &Path, usage: &Usage) -> Result<ModelId, Error> {
         self.insert(Decoder::frozen(checkpoint)?, usage)
     }

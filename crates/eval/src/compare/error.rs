@@ -157,7 +157,8 @@ impl Error {
                     .to_owned()
             }
             Error::NoLog { .. } | Error::Log { .. } => {
-                "evaluate again with `--overwrite`: the answers to each question are needed".to_owned()
+                "evaluate again with `remit eval --overwrite`: the answers to each question are needed"
+                    .to_owned()
             }
         };
         Some(text)

@@ -9,15 +9,9 @@ pub enum Error {
     /// Of tasks.
     #[error(transparent)]
     Eval(#[from] crate::Error),
-    /// Of reading or writing files.
+    /// Of the crates below.
     #[error(transparent)]
-    Store(#[from] remit_store::Error),
-    /// Of token stores and tokenizers.
-    #[error(transparent)]
-    Corpus(#[from] remit_corpus::Error),
-    /// Of checkpoints.
-    #[error(transparent)]
-    Model(#[from] remit_model::Error),
+    Fault(#[from] remit_store::Error),
     /// Of the engine.
     #[error(transparent)]
     Engine(#[from] remit_engine::Error),
@@ -136,9 +130,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Error::Eval(error) => return error.hint(),
-            Error::Store(error) => return error.hint(),
-            Error::Corpus(error) => return error.hint(),
-            Error::Model(error) => return error.hint(),
+            Error::Fault(error) => return error.hint(),
             Error::Engine(error) => return error.hint(),
             Error::Results(error) => return error.hint(),
             Error::Setting { key: "eval.model" | "eval.out" | "eval.overwrite", .. } => {

@@ -2,7 +2,9 @@
 
 use super::Family;
 use crate::{Architecture, Error, Pairing, Rope, RopeScaling};
+use remit_fault::fault;
 use serde_json::{Map, Value};
+use std::fmt::Display;
 use std::path::Path;
 
 /// A view of `config.json`, or of a table inside it.
@@ -33,21 +35,14 @@ impl<'a> Keys<'a> {
         self.table.get(key).filter(|value| !value.is_null())
     }
 
-    pub(super) fn wrong(&self, key: &str, problem: impl Into<String>) -> Error {
-        Error::ConfigKey {
-            path: self.path.to_owned(),
-            key: format!("{}{key}", self.prefix),
-            problem: problem.into(),
-        }
+    pub(super) fn wrong(&self, key: &str, problem: impl Display) -> Error {
+        fault!("`{}`: key `{}{key}` {problem}", self.path.display(), self.prefix)
     }
 
     pub(super) fn unsupported(&self, key: &str, value: &Value) -> Error {
-        Error::UnsupportedSwitch {
-            path: self.path.to_owned(),
-            family: self.family,
-            key: format!("{}{key}", self.prefix),
-            value: value.to_string(),
-        }
+        let (path, prefix, family) = (self.path.display(), &self.prefix, self.family.name());
+        fault!("`{path}`: `{prefix}{key}` = {value} is not supported for `{family}`")
+            .with_hint("this program refuses rather than approximate; use a checkpoint without this switch")
     }
 
     fn need<T>(&self, key: &str, kind: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<T, Error> {

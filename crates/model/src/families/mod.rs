@@ -11,6 +11,7 @@ pub mod youtu;
 
 use crate::{Architecture, Error, Layout};
 use keys::Keys;
+use remit_fault::fault;
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -93,10 +94,15 @@ impl Family {
 /// Reads `config.json`, already parsed, of any family. `path` is for messages.
 pub fn read(source: Map<String, Value>, path: &Path) -> Result<Architecture, Error> {
     let found = Keys::of_any_family(&source, path).text("model_type")?;
-    let family = Family::ALL
-        .into_iter()
-        .find(|family| family.name() == found)
-        .ok_or_else(|| Error::UnsupportedFamily { path: path.to_owned(), found: found.to_owned() })?;
+    let family = Family::ALL.into_iter().find(|family| family.name() == found);
+    let family = family.ok_or_else(|| {
+        let question = Family::nearest(found).map(|near| format!("; did you mean `{near}`?"));
+        fault!("model_type `{found}` in `{}` is not supported", path.display()).with_hint(format!(
+            "supported: {}{}",
+            Family::list(),
+            question.unwrap_or_default()
+        ))
+    })?;
     let keys = Keys::new(&source, path, family);
     let architecture = family.read(&keys)?;
     let parameters = architecture.parameters_in_products();

@@ -13,8 +13,9 @@ use crate::{Architecture, Error};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use remit_fault::fault;
 pub use sampling::Sampling;
-use sampling::{Buffers, Choice, choose};
+use sampling::{Buffers, Choice, choose, refuse};
 
 /// Prompt positions that a pass reads at most, beside the sequences that already go on.
 const PROMPT_ROWS: usize = 256;
@@ -54,13 +55,12 @@ impl Settings {
     /// Checks the settings.
     pub fn validate(&self) -> Result<(), Error> {
         self.sampling.validate()?;
-        let refuse = |key, value, range| Err(Error::Sampling { key, value, range });
         if self.batch_size == 0 {
             return refuse("batch-size", 0.0, "at least 1");
         }
         let temperature = self.log_prob_temperature;
         if !(temperature > 0.0 && temperature.is_finite()) {
-            return refuse("log-prob-temperature", temperature.into(), "above 0");
+            return refuse("log-prob-temperature", temperature, "above 0");
         }
         if self.stop_sequences.iter().any(Vec::is_empty) {
             return refuse("length of a stop sequence", 0.0, "at least 1");
@@ -161,14 +161,23 @@ pub fn check(architecture: &Architecture, requests: &[Request]) -> Result<usize,
     for (index, request) in requests.iter().enumerate() {
         let Request { prompt, max_new_tokens, .. } = request;
         let length = prompt.len().saturating_add(*max_new_tokens);
-        let checked =
-            if prompt.is_empty() { Err(Error::EmptyPrompt) } else { architecture.check_ids(prompt) };
+        let checked = if prompt.is_empty() { Err(empty_prompt()) } else { architecture.check_ids(prompt) };
         checked
             .and_then(|()| architecture.check_length(length))
-            .map_err(|error| error.of_request(index, requests.len()))?;
+            .map_err(|error| of_request(error, index, requests.len()))?;
         longest = longest.max(length);
     }
     Ok(longest)
+}
+
+/// Nothing to continue.
+pub fn empty_prompt() -> Error {
+    fault!("the prompt is empty").with_hint("begin with the end-of-text token to generate from nothing")
+}
+
+/// The error of one request, which is named unless it is the only one.
+fn of_request(error: Error, index: usize, count: usize) -> Error {
+    if count == 1 { error } else { error.within(format_args!("request {} of {count}", index + 1)) }
 }
 
 /// A request at work.
@@ -368,8 +377,11 @@ impl<'a, P: Storage> Batch<'a, P> {
         let rows = sequences.par_iter_mut().zip(logits.par_chunks(vocab));
         let choose = |buffers: &mut Buffers, (live, logits): (&mut &mut Live, &[f32])| {
             if !logits.iter().all(|logit| logit.is_finite()) {
-                let error = Error::LogitsNotFinite { position: live.read - 1 };
-                return Err(error.of_request(live.request, requests.len()));
+                let position = live.read - 1;
+                let error = fault!("the model's logits behind position {position} are not finite").with_hint(
+                    "its parameters are damaged, or its training has diverged: use another checkpoint",
+                );
+                return Err(of_request(error, live.request, requests.len()));
             }
             let Settings { sampling, log_prob_temperature, .. } = **settings;
             Ok(choose(logits, sampling, log_prob_temperature, &mut live.random, buffers))

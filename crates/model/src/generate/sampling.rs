@@ -3,6 +3,7 @@
 use crate::Error;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use remit_fault::fault;
 use remit_kernels::softmax;
 use std::cmp::Ordering;
 
@@ -28,20 +29,21 @@ impl Sampling {
     pub fn validate(&self) -> Result<(), Error> {
         let Sampling::Random { temperature, top_k, top_p } = *self else { return Ok(()) };
         if !(temperature > 0.0 && temperature.is_finite()) {
-            return Err(Error::Sampling {
-                key: "temperature",
-                value: temperature.into(),
-                range: "above 0; use `--greedy` for the likeliest token",
-            });
+            return refuse("temperature", temperature, "above 0; greedy decoding takes the likeliest token");
         }
         if top_k == Some(0) {
-            return Err(Error::Sampling { key: "top-k", value: 0.0, range: "at least 1" });
+            return refuse("top-k", 0.0, "at least 1");
         }
         if !(top_p > 0.0 && top_p <= 1.0) {
-            return Err(Error::Sampling { key: "top-p", value: top_p.into(), range: "above 0, at most 1" });
+            return refuse("top-p", top_p, "above 0, at most 1");
         }
         Ok(())
     }
+}
+
+/// A setting out of range.
+pub(super) fn refuse(key: &str, value: f32, range: &str) -> Result<(), Error> {
+    Err(fault!("`{key}` = {} is out of range: {range}", f64::from(value)))
 }
 
 /// A token and its log-probability.

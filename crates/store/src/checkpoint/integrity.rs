@@ -2,18 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::hash::hash_file;
-use crate::{Error, atomic};
+use crate::{Error, atomic, damage};
 
 /// Its name. It is written last, so a directory that has it is complete.
 pub const INTEGRITY: &str = "integrity.json";
-
-/// What a damaged file should have been.
-pub(crate) const CHECKPOINT: &str = "part of its checkpoint";
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,38 +40,38 @@ pub(super) fn seal(directory: &Path) -> Result<(), Error> {
 /// Hashes the files of a checkpoint again and compares. Files that were added since do not matter.
 ///
 /// # Errors
-/// [`Error::Damaged`], naming the first file (in order of name) that is missing or changed, or `integrity.json`
-/// itself where it cannot be read; [`Error::Io`].
+/// The first file (in order of name) that is missing or changed, or `integrity.json` itself where it cannot be read; a
+/// refusal of the operating system.
 pub fn verify_directory(directory: &Path) -> Result<(), Error> {
     let path = directory.join(INTEGRITY);
     let text = fs::read(&path).map_err(|cause| Error::io("read", &path, cause))?;
-    let damaged = |path: PathBuf, problem| Error::Damaged { path, what: CHECKPOINT, problem };
+    let damaged = |path: &Path, problem: String| {
+        damage::damaged(path, "part of its checkpoint", problem).with_hint(
+            "remove this checkpoint and run the same command again: it goes on from the one before",
+        )
+    };
     let integrity: Integrity =
-        serde_json::from_slice(&text).map_err(|error| damaged(path.clone(), error.to_string()))?;
+        serde_json::from_slice(&text).map_err(|error| damaged(&path, error.to_string()))?;
     if integrity.format_version != FORMAT_VERSION {
-        return Err(Error::FormatVersion {
-            path,
-            found: integrity.format_version,
-            supported: FORMAT_VERSION,
-        });
+        return Err(damage::other_version(&path, integrity.format_version, FORMAT_VERSION));
     }
     for (name, state) in &integrity.files {
         let file = directory.join(name);
         let bytes = match file.metadata() {
             Ok(metadata) => metadata.len(),
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
-                return Err(damaged(file, "it is missing".into()));
+                return Err(damaged(&file, "it is missing".into()));
             }
             Err(cause) => return Err(Error::io("read", file, cause)),
         };
         if bytes != state.bytes {
-            return Err(damaged(file, format!("it had {} bytes when written and has {bytes}", state.bytes)));
+            return Err(damaged(&file, format!("it had {} bytes when written and has {bytes}", state.bytes)));
         }
         let hash = hash_file(&file)?;
         if hash != state.blake3 {
             let problem =
                 format!("its content has changed since it was written (BLAKE3 {hash}, was {})", state.blake3);
-            return Err(damaged(file, problem));
+            return Err(damaged(&file, problem));
         }
     }
     Ok(())

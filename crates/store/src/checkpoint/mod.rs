@@ -11,6 +11,5 @@
 mod integrity;
 mod run;
 
-pub(crate) use integrity::CHECKPOINT;
 pub use integrity::{INTEGRITY, verify_directory};
-pub use run::{CHECKPOINTS, Checkpoint, Keep, RunDirectory, checkpoints_of, locate};
+pub use run::{CHECKPOINTS, Checkpoint, Retention, RunDirectory, checkpoints_of, locate};

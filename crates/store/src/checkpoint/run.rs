@@ -23,7 +23,7 @@ pub struct Checkpoint {
 
 /// Which checkpoints of a run stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keep {
+pub struct Retention {
     /// Permanent: those at steps that are multiples of this. `None` (or 0): none are.
     pub every: Option<u64>,
     /// Beside the permanent ones, the newest so many of all; the newest stays even where this is 0.
@@ -34,7 +34,7 @@ impl RunDirectory {
     /// Opens a run's directory, making it if it is not there, and clears away what a killed process left half done.
     ///
     /// # Errors
-    /// [`Error::Locked`] where another process has it open, [`Error::Io`].
+    /// Another process that has it open; a refusal of the operating system.
     pub fn open_or_create(path: &Path) -> Result<RunDirectory, Error> {
         let checkpoints = path.join(CHECKPOINTS);
         fs::create_dir_all(&checkpoints).map_err(|cause| Error::io("create", &checkpoints, cause))?;
@@ -56,7 +56,7 @@ impl RunDirectory {
     /// The checkpoint appears when all of them are on the device, or not at all.
     ///
     /// # Errors
-    /// What `fill` returns; [`Error::Exists`] where the step has a checkpoint already; [`Error::Io`].
+    /// What `fill` returns; a step that has a checkpoint already; a refusal of the operating system.
     pub fn save_checkpoint<E: From<Error>>(
         &self,
         step: u64,
@@ -73,7 +73,7 @@ impl RunDirectory {
     /// The run's complete checkpoints, oldest first.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// A refusal of the operating system.
     pub fn checkpoints(&self) -> Result<Vec<Checkpoint>, Error> {
         checkpoints_of(&self.path)
     }
@@ -81,7 +81,7 @@ impl RunDirectory {
     /// The checkpoint to go on from: the complete one with the highest step.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// A refusal of the operating system.
     pub fn latest(&self) -> Result<Option<Checkpoint>, Error> {
         Ok(self.checkpoints()?.pop())
     }
@@ -93,8 +93,8 @@ impl RunDirectory {
     /// between the two would otherwise leave one checkpoint more than an uninterrupted run has.
     ///
     /// # Errors
-    /// [`Error::Io`].
-    pub fn retain(&self, keep: Keep) -> Result<Vec<u64>, Error> {
+    /// A refusal of the operating system.
+    pub fn retain(&self, keep: Retention) -> Result<Vec<u64>, Error> {
         let checkpoints = self.checkpoints()?;
         let num_old = checkpoints.len().saturating_sub(keep.last.max(1));
         let mut removed = Vec::new();
@@ -116,7 +116,7 @@ impl RunDirectory {
 /// such as a stage that starts from another run's end. None where there is no such directory.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// A refusal of the operating system.
 pub fn checkpoints_of(run: &Path) -> Result<Vec<Checkpoint>, Error> {
     let directory = run.join(CHECKPOINTS);
     if !directory.exists() {
@@ -139,7 +139,7 @@ pub fn checkpoints_of(run: &Path) -> Result<Vec<Checkpoint>, Error> {
 /// where it is neither.
 ///
 /// # Errors
-/// [`Error::Io`], and a latest checkpoint that is damaged.
+/// A latest checkpoint that is damaged; a refusal of the operating system.
 pub fn locate(path: &Path) -> Result<Option<PathBuf>, Error> {
     if path.join("config.json").is_file() {
         return Ok(Some(path.to_owned()));
@@ -373,7 +373,7 @@ mod tests {
         let saved = [100, 200, 250, 300, 350, 400];
         let check = |every, last, expected: &[u64]| {
             let (_home, run) = run_with(&saved);
-            let removed = run.retain(Keep { every, last }).unwrap();
+            let removed = run.retain(Retention { every, last }).unwrap();
             assert_eq!(steps(&run), expected);
             let gone: Vec<_> = saved.iter().copied().filter(|step| !expected.contains(step)).collect();
             assert_eq!(removed, gone);

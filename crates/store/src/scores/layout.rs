@@ -6,9 +6,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use remit_fault::fault;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::hash::short;
+use crate::{Error, damage};
 
 /// What scores are of. The hashes are compared as strings and shown shortened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,17 +21,6 @@ pub struct ScoreKey {
     pub layout: String,
     /// Identity of the reference: see [`hash_checkpoint`](crate::hash::hash_checkpoint).
     pub reference: String,
-}
-
-/// One of the three by which two keys differ.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyDifference {
-    /// "token store", "window layout" or "reference".
-    pub what: &'static str,
-    /// Its hash in the score store.
-    pub stored: String,
-    /// Its hash in this run.
-    pub wanted: String,
 }
 
 /// How a score is stored.
@@ -63,8 +54,8 @@ pub struct UnfinishedShard {
 }
 
 impl ScoreKey {
-    /// What differs between this, the stored key, and the wanted one, in the order token store, layout, reference.
-    pub fn differences(&self, wanted: &ScoreKey) -> Vec<KeyDifference> {
+    /// What differs between this, the stored key, and the wanted one, in words.
+    fn differences(&self, wanted: &ScoreKey) -> Vec<String> {
         let parts = [
             ("token store", &self.tokens, &wanted.tokens),
             ("window layout", &self.layout, &wanted.layout),
@@ -72,10 +63,8 @@ impl ScoreKey {
         ];
         let differing = parts.into_iter().filter(|(_, stored, wanted)| stored != wanted);
         differing
-            .map(|(what, stored, wanted)| KeyDifference {
-                what,
-                stored: stored.clone(),
-                wanted: wanted.clone(),
+            .map(|(what, stored, wanted)| {
+                format!("another {what} ({} there, {} wanted)", short(stored), short(wanted))
             })
             .collect()
     }
@@ -108,7 +97,7 @@ impl Shard {
         if self.index < self.count && self.count <= SHARD_COUNT_MAX {
             Ok(())
         } else {
-            Err(Error::NoSuchShard { given: self.to_string() })
+            Err(no_such_shard(&self.to_string()))
         }
     }
 
@@ -147,8 +136,12 @@ impl FromStr for Shard {
             let shard = Shard { index, count: count.parse().ok()? };
             shard.check().ok().map(|()| shard)
         };
-        parse().ok_or_else(|| Error::NoSuchShard { given: text.to_owned() })
+        parse().ok_or_else(|| no_such_shard(text))
     }
+}
+
+fn no_such_shard(given: &str) -> Error {
+    fault!("there is no shard `{given}`: write `i/n` with i from 1 to n, and n at most {SHARD_COUNT_MAX}")
 }
 
 impl fmt::Display for UnfinishedShard {
@@ -204,8 +197,30 @@ pub(super) const SHARD_FILE: &str = "shard.json";
 pub(super) const DATA: &str = "scores.bin";
 pub(super) const JOURNAL: &str = "journal";
 
-/// What a damaged file should have been.
-pub(crate) const SCORES: &str = "part of a score store";
+/// A damaged file of a score store.
+pub(super) fn damaged(path: &Path, problem: impl fmt::Display) -> Error {
+    damage::damaged(path, "part of a score store", problem).with_hint("remove it and run `remit score` again")
+}
+
+/// Scores of another size or type.
+pub(super) fn other_shape(path: &Path, what: &str, found: &str, wanted: &str) -> Error {
+    fault!("the scores in `{}` have {what} {found}, but {wanted} is wanted", path.display())
+        .with_hint("use the same settings, or another directory")
+}
+
+/// A score store that was begun in another number of shards.
+pub(super) fn other_shards(path: &Path, found: u32, wanted: u32) -> Error {
+    fault!("the scores in `{}` were begun in {found} shard(s), not in {wanted}", path.display()).with_hint(
+        format!("go on with `remit score --shard i/{found}`, or remove the directory to begin anew"),
+    )
+}
+
+/// Scores that are still being computed, or were given up.
+pub(super) fn not_complete(path: &Path, unfinished: &[UnfinishedShard]) -> Error {
+    let unfinished: Vec<String> = unfinished.iter().map(UnfinishedShard::to_string).collect();
+    fault!("the scores in `{}` are not complete: {}", path.display(), unfinished.join(", "))
+        .with_hint("run the command of each missing shard again: it goes on where it stopped")
+}
 
 impl Header {
     /// Bytes of a number of windows.
@@ -223,9 +238,7 @@ impl Header {
             ("dtype", self.dtype.to_string(), wanted.dtype.to_string()),
         ];
         match parts.into_iter().find(|(_, found, wanted)| found != wanted) {
-            Some((what, found, wanted)) => {
-                Err(Error::ScoreShape { path: path.to_owned(), what, found, wanted })
-            }
+            Some((what, found, wanted)) => Err(other_shape(path, what, &found, &wanted)),
             None => Ok(()),
         }
     }
@@ -235,7 +248,9 @@ impl Header {
         if differences.is_empty() {
             Ok(())
         } else {
-            Err(Error::StaleScores { path: path.to_owned(), differences })
+            Err(fault!("the scores in `{}` are of {}", path.display(), differences.join(" and ")).with_hint(
+                "score this token store, window layout and reference into another directory with `remit score`",
+            ))
         }
     }
 }
@@ -251,19 +266,11 @@ pub(super) fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Opt
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(Error::io("read", path, cause)),
     };
-    let damaged = |error: serde_json::Error| Error::Damaged {
-        path: path.to_owned(),
-        what: SCORES,
-        problem: error.to_string(),
-    };
+    let damaged = |error: serde_json::Error| damaged(path, error);
     // The version first: the rest of another version's file may not parse at all.
     let Version { format_version } = serde_json::from_slice(&text).map_err(damaged)?;
     if format_version != FORMAT_VERSION {
-        return Err(Error::FormatVersion {
-            path: path.to_owned(),
-            found: format_version,
-            supported: FORMAT_VERSION,
-        });
+        return Err(damage::other_version(path, format_version, FORMAT_VERSION));
     }
     serde_json::from_slice(&text).map(Some).map_err(damaged)
 }

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use remit_fault::fault;
+
 use super::Shard;
 use super::layout::{
-    Header, MANIFEST, Manifest, ManifestShard, SHARD_FILE, ShardFile, UnfinishedShard, read_journal,
-    read_json, shards_in, to_json,
+    Header, MANIFEST, Manifest, ManifestShard, SHARD_FILE, ShardFile, UnfinishedShard, other_shards,
+    read_journal, read_json, shards_in, to_json,
 };
 use crate::lock::Lock;
 use crate::{Error, atomic};
@@ -24,14 +26,13 @@ pub enum Merge {
 /// together from several machines. Several processes may do it at once.
 ///
 /// # Errors
-/// [`Error::NoScores`]; [`Error::StaleScores`], [`Error::ScoreShape`] or [`Error::ShardCount`] where the shards do not
-/// belong together; [`Error::Damaged`]; [`Error::Io`].
+/// No scores there; shards that do not belong together; a damaged file; a refusal of the operating system.
 pub fn merge(directory: &Path) -> Result<Merge, Error> {
     if !directory.is_dir() {
-        return Err(Error::NoScores { path: directory.to_owned() });
+        return Err(no_scores(directory));
     }
     // Of shards that finish together, each finds all complete and writes: one after the other.
-    let _lock = Lock::acquire(directory)?;
+    let _lock = Lock::acquire(directory, "score store", |_| ())?;
     if directory.join(MANIFEST).exists() {
         return Ok(Merge::Complete);
     }
@@ -42,6 +43,12 @@ pub fn merge(directory: &Path) -> Result<Merge, Error> {
         }
         Survey::Waiting { unfinished, .. } => Ok(Merge::Waiting(unfinished)),
     }
+}
+
+/// A directory without scores.
+fn no_scores(directory: &Path) -> Error {
+    fault!("there are no scores in `{}`", directory.display())
+        .with_hint("make them with `remit score --reference DIR --tokens STORE`")
 }
 
 /// What the shards of a store amount to.
@@ -58,16 +65,15 @@ pub(super) enum Survey {
 
 /// Looks at every shard of the store; errors as of [`merge`].
 pub(super) fn survey(directory: &Path) -> Result<Survey, Error> {
-    let no_scores = || Error::NoScores { path: directory.to_owned() };
     if !directory.is_dir() {
-        return Err(no_scores());
+        return Err(no_scores(directory));
     }
     let shards = shards_in(directory)?;
     let (Some(first), Some(last)) = (shards.first(), shards.last()) else {
-        return Err(no_scores());
+        return Err(no_scores(directory));
     };
     if first.count != last.count {
-        return Err(Error::ShardCount { path: directory.to_owned(), found: first.count, wanted: last.count });
+        return Err(other_shards(directory, first.count, last.count));
     }
     let mut header: Option<Header> = None;
     let mut complete = Vec::new();

@@ -63,8 +63,7 @@ mod merge;
 mod store;
 mod writer;
 
-pub(crate) use layout::SCORES;
-pub use layout::{KeyDifference, ScoreDtype, ScoreKey, Shard, UnfinishedShard};
+pub use layout::{ScoreDtype, ScoreKey, Shard, UnfinishedShard};
 pub use merge::{Merge, merge};
 pub use store::ScoreStore;
 pub use writer::ScoreWriter;

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
+use remit_fault::fault;
 
-use super::layout::{DATA, Header, MANIFEST, Manifest, SCORES, read_json};
+use super::layout::{DATA, Header, MANIFEST, Manifest, damaged, not_complete, other_shape, read_json};
 use super::merge::{Survey, survey};
 use super::{ScoreDtype, ScoreKey, Shard};
 use crate::Error;
@@ -26,9 +27,9 @@ impl ScoreStore {
     /// Opens the scores in `directory` for this token store, window layout and reference, and no other.
     ///
     /// # Errors
-    /// [`Error::NoScores`]; [`Error::StaleScores`], saying which of the three differs; [`Error::UnfinishedScores`],
-    /// naming the shards that are missing; [`Error::Damaged`] where a file is missing or has another size than the
-    /// manifest says; [`Error::FormatVersion`]; [`Error::Io`].
+    /// No scores there; scores of something else, saying which of the three differs; scores that are not complete,
+    /// naming the shards that are missing; a file that is missing, of another version or of another size than the
+    /// manifest says; a refusal of the operating system.
     pub fn open(directory: &Path, key: &ScoreKey) -> Result<ScoreStore, Error> {
         let manifest_path = directory.join(MANIFEST);
         let manifest = match read_json::<Manifest>(&manifest_path)? {
@@ -39,7 +40,7 @@ impl ScoreStore {
                 Survey::Waiting { header, unfinished } => {
                     // Worth knowing before one waits for them: whether they will be the right ones.
                     header.map_or(Ok(()), |header| header.check_key(directory, key))?;
-                    return Err(Error::UnfinishedScores { path: directory.to_owned(), unfinished });
+                    return Err(not_complete(directory, &unfinished));
                 }
             },
         };
@@ -47,30 +48,28 @@ impl ScoreStore {
         header.check_key(directory, key)?;
         let count = u32::try_from(manifest.shards.len()).unwrap_or(u32::MAX);
         if count == 0 {
-            let problem = "it names no shards".to_owned();
-            return Err(Error::Damaged { path: manifest_path, what: SCORES, problem });
+            return Err(damaged(&manifest_path, "it names no shards"));
         }
         let mut maps = Vec::new();
         let mut starts = Vec::new();
         for shard in Shard::all(count) {
             let path = shard.directory(directory).join(DATA);
             let windows = shard.windows(header.num_windows);
-            let damaged = |problem| Error::Damaged { path: path.clone(), what: SCORES, problem };
             if !path.exists() {
-                return Err(damaged(format!(
-                    "it is missing; the manifest says that shard {shard} is complete"
-                )));
+                let problem = format!("it is missing; the manifest says that shard {shard} is complete");
+                return Err(damaged(&path, problem));
             }
             let map = map_file(&path)?;
             let expected = header.bytes_of(windows.end - windows.start);
             if map.len() as u64 != expected {
                 let num_windows = windows.end - windows.start;
-                return Err(damaged(format!(
+                let problem = format!(
                     "it has {} bytes, and {num_windows} windows of {} scores in {} take {expected}",
                     map.len(),
                     header.length,
                     header.dtype
-                )));
+                );
+                return Err(damaged(&path, problem));
             }
             maps.push(map);
             starts.push(windows.start);
@@ -106,20 +105,19 @@ impl ScoreStore {
     /// Reads the scores of a window: `out`, of [`length`](ScoreStore::length), is by prediction.
     ///
     /// # Errors
-    /// [`Error::NoSuchWindow`], [`Error::ScoreShape`] where `out` has another length.
+    /// A window beyond the last; an `out` of another length.
     pub fn scores(&self, window_index: u64, out: &mut [f32]) -> Result<(), Error> {
         let header = self.header();
         if window_index >= header.num_windows {
-            let num_windows = header.num_windows;
-            return Err(Error::NoSuchWindow { path: self.path.clone(), window: window_index, num_windows });
+            return Err(fault!(
+                "window {window_index} is beyond the {} windows of the scores in `{}`",
+                header.num_windows,
+                self.path.display()
+            ));
         }
         if out.len() != header.length {
-            return Err(Error::ScoreShape {
-                path: self.path.clone(),
-                what: "window length",
-                found: header.length.to_string(),
-                wanted: out.len().to_string(),
-            });
+            let (found, wanted) = (header.length.to_string(), out.len().to_string());
+            return Err(other_shape(&self.path, "window length", &found, &wanted));
         }
         // The last shard that starts no later; of shards without windows, which start where the next one does, the
         // next one is later.
@@ -133,7 +131,7 @@ impl ScoreStore {
     /// Hashes all scores and compares them with what was written.
     ///
     /// # Errors
-    /// [`Error::Damaged`], naming the first file that differs; [`Error::Io`].
+    /// The first file that differs; a refusal of the operating system.
     pub fn verify(&self) -> Result<(), Error> {
         for (shard, written) in Shard::all(self.maps.len() as u32).zip(&self.manifest.shards) {
             let path = shard.directory(&self.path).join(DATA);
@@ -143,7 +141,7 @@ impl ScoreStore {
                     "its content has changed since it was written (BLAKE3 {hash}, was {})",
                     written.blake3
                 );
-                return Err(Error::Damaged { path, what: SCORES, problem });
+                return Err(damaged(&path, problem));
             }
         }
         Ok(())

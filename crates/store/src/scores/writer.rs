@@ -6,9 +6,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use remit_fault::fault;
+
 use super::layout::{
-    DATA, FORMAT_VERSION, Header, JOURNAL, MANIFEST, Manifest, SCORES, SHARD_FILE, ShardFile,
-    UnfinishedShard, read_journal, read_json, shards_in, to_json,
+    DATA, FORMAT_VERSION, Header, JOURNAL, MANIFEST, Manifest, SHARD_FILE, ShardFile, UnfinishedShard,
+    damaged, not_complete, other_shards, read_journal, read_json, shards_in, to_json,
 };
 use super::{Merge, ScoreDtype, ScoreKey, Shard, merge};
 use crate::hash::hash_file;
@@ -43,9 +45,8 @@ impl ScoreWriter {
     /// not there, and goes on where a former process stopped.
     ///
     /// # Errors
-    /// [`Error::StaleScores`], [`Error::ScoreShape`] or [`Error::ShardCount`] where the directory holds the beginning
-    /// of other scores; [`Error::Locked`] where another process computes this shard; [`Error::NoSuchShard`];
-    /// [`Error::Damaged`]; [`Error::Io`].
+    /// The beginning of other scores in the directory; another process that computes this shard; a shard beyond the
+    /// count; a damaged file; a refusal of the operating system.
     ///
     /// # Panics
     /// Where `length` is 0.
@@ -71,7 +72,7 @@ impl ScoreWriter {
                 file.header.check(&store, &header)?;
             }
             if other.count != shard.count {
-                return Err(Error::ShardCount { path: store, found: other.count, wanted: shard.count });
+                return Err(other_shards(&store, other.count, shard.count));
             }
         }
         fs::create_dir_all(&directory).map_err(|cause| Error::io("create", &directory, cause))?;
@@ -122,7 +123,7 @@ impl ScoreWriter {
     /// Every score must be finite, also at positions that are masked (put 0 there).
     ///
     /// # Errors
-    /// [`Error::NonFiniteScore`], with nothing of this call written; [`Error::Io`].
+    /// A score that is NaN or infinite, with nothing of this call written; a refusal of the operating system.
     ///
     /// # Panics
     /// Where `first_window` is not [`next_window`](ScoreWriter::next_window), or `scores` is not a whole number of
@@ -138,11 +139,9 @@ impl ScoreWriter {
         let end = first_window + (scores.len() / length) as u64;
         assert!(end <= self.windows.end, "window {end} is beyond the shard's windows {:?}", self.windows);
         if let Some(place) = scores.iter().position(|score| !score.is_finite()) {
-            return Err(Error::NonFiniteScore {
-                window: first_window + (place / length) as u64,
-                position: place % length,
-                value: scores[place],
-            });
+            let (window, position) = (first_window + (place / length) as u64, place % length);
+            return Err(fault!("the score of window {window} at position {position} is {}", scores[place])
+                .with_hint("the reference is not sound on this text: check it with `remit weights`"));
         }
         let Some(data) = &mut self.data else {
             return Ok(()); // a complete shard has no next window, so there was nothing to write
@@ -166,7 +165,7 @@ impl ScoreWriter {
     /// [`write`](ScoreWriter::write), and by those who know that they are about to stop.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// A refusal of the operating system.
     pub fn sync(&mut self) -> Result<(), Error> {
         if let Some(data) = &self.data
             && self.unsynced_bytes > 0
@@ -183,13 +182,12 @@ impl ScoreWriter {
     /// Declares the shard complete, and the store if this is the last shard to be so. Doing it again changes nothing.
     ///
     /// # Errors
-    /// [`Error::UnfinishedScores`] where windows are still to be written; those of [`merge()`].
+    /// Windows that are still to be written; those of [`merge()`].
     pub fn finish(mut self) -> Result<Merge, Error> {
         self.sync()?;
         if self.next != self.windows.end {
             let progress = Some((self.next - self.windows.start, self.windows.end - self.windows.start));
-            let unfinished = vec![UnfinishedShard { shard: self.shard, progress }];
-            return Err(Error::UnfinishedScores { path: self.store, unfinished });
+            return Err(not_complete(&self.store, &[UnfinishedShard { shard: self.shard, progress }]));
         }
         if self.data.is_some() {
             let blake3 = Some(hash_file(&self.directory.join(DATA))?);
@@ -217,7 +215,7 @@ fn resume(directory: &Path, header: &Header, num_windows: u64) -> Result<(u64, F
     if done > num_windows || bytes < claimed {
         let problem =
             format!("it has {bytes} bytes, but the journal beside it counts {done} windows of {num_windows}");
-        return Err(Error::Damaged { path, what: SCORES, problem });
+        return Err(damaged(&path, problem));
     }
     file.set_len(claimed).and_then(|()| file.sync_all()).map_err(|cause| Error::io("cut", &path, cause))?;
     // Rewritten, the journal is without what a kill may have torn, and so can be appended to.

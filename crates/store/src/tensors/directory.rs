@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use remit_fault::fault;
 use serde::Deserialize;
 
+use super::file::no_tensor;
 use super::header::UniqueMap;
 use super::{TensorFile, TensorInfo};
 use crate::Error;
+use crate::damage::damaged;
 
 /// The tensors of a directory, whether they lie in one file or in shards. Nothing is read before it is asked for.
 #[derive(Debug)]
@@ -29,8 +32,8 @@ impl TensorDirectory {
     /// Opens a Hugging Face checkpoint: `model.safetensors`, or the shards of `model.safetensors.index.json`.
     ///
     /// # Errors
-    /// [`Error::NoTensors`] where neither is there; [`Error::Damaged`] for a file or index that is not whole, a shard
-    /// that is missing or lacks a tensor of the index, and a tensor in two shards.
+    /// Neither of them there; a file or index that is not whole, a shard that is missing or lacks a tensor of the index,
+    /// and a tensor in two shards.
     pub fn open(directory: &Path) -> Result<TensorDirectory, Error> {
         TensorDirectory::open_stem(directory, "model")
     }
@@ -49,15 +52,9 @@ impl TensorDirectory {
         for (number, file) in files.iter().enumerate() {
             for name in file.names() {
                 if let Some(first) = places.insert(name.to_owned(), number) {
-                    return Err(Error::Damaged {
-                        path: directory.to_owned(),
-                        what: "checkpoint",
-                        problem: format!(
-                            "tensor `{name}` is in `{}` and again in `{}`",
-                            file_name(files[first].path()),
-                            file_name(file.path())
-                        ),
-                    });
+                    let (first, second) = (file_name(files[first].path()), file_name(file.path()));
+                    let problem = format!("tensor `{name}` is in `{first}` and again in `{second}`");
+                    return Err(damaged(directory, "checkpoint", problem));
                 }
             }
         }
@@ -82,7 +79,7 @@ impl TensorDirectory {
     /// Element type and shape of a tensor.
     ///
     /// # Errors
-    /// [`Error::UnknownTensor`].
+    /// A tensor that is not there.
     pub fn info(&self, name: &str) -> Result<TensorInfo<'_>, Error> {
         self.file(name)?.info(name)
     }
@@ -90,7 +87,7 @@ impl TensorDirectory {
     /// The bytes of a tensor as they are in its file: little-endian, row-major, of any alignment.
     ///
     /// # Errors
-    /// [`Error::UnknownTensor`].
+    /// A tensor that is not there.
     pub fn bytes(&self, name: &str) -> Result<&[u8], Error> {
         self.file(name)?.bytes(name)
     }
@@ -117,7 +114,7 @@ impl TensorDirectory {
     fn file(&self, name: &str) -> Result<&TensorFile, Error> {
         match self.places.get(name) {
             Some(&number) => Ok(&self.files[number]),
-            None => Err(Error::UnknownTensor { path: self.path.clone(), name: name.into() }),
+            None => Err(no_tensor(&self.path, name)),
         }
     }
 }
@@ -148,16 +145,24 @@ fn tensor_paths(directory: &Path, stem: &str) -> Result<Paths, Error> {
     }
     let index = directory.join(format!("{stem}.safetensors.index.json"));
     if !index.is_file() {
-        return Err(Error::NoTensors { directory: directory.to_owned(), stem: stem.to_owned() });
+        let path = directory.display();
+        let error = if directory.is_dir() {
+            fault!("`{path}` has neither `{stem}.safetensors` nor `{stem}.safetensors.index.json`")
+        } else {
+            fault!("there is no directory `{path}`")
+        };
+        return Err(error.with_hint(
+            "name the directory that holds `config.json` and `model.safetensors`, as `save_pretrained` writes them",
+        ));
     }
     let text = fs::read(&index).map_err(|cause| Error::io("read", &index, cause))?;
     let Index { weight_map: UniqueMap(weight_map) } =
-        serde_json::from_slice(&text).map_err(|error| damaged_index(&index, error.to_string()))?;
+        serde_json::from_slice(&text).map_err(|error| damaged(&index, INDEX, error))?;
     for shard in weight_map.values() {
         // An index comes from strangers: it may name files beside itself, not any file of this machine.
         let mut components = Path::new(shard).components();
         if !matches!((components.next(), components.next()), (Some(Component::Normal(_)), None)) {
-            return Err(damaged_index(&index, format!("shard `{shard}` is not a file name")));
+            return Err(damaged(&index, INDEX, format!("shard `{shard}` is not a file name")));
         }
     }
     Ok(Paths::Shards { index, weight_map })
@@ -173,23 +178,20 @@ fn open_shards(
         if !shards.contains_key(&shard[..]) {
             let path = directory.join(shard);
             if !path.exists() {
-                return Err(damaged_index(index, format!("it names shard `{shard}`, which is not there")));
+                return Err(damaged(index, INDEX, format!("it names shard `{shard}`, which is not there")));
             }
             shards.insert(shard, TensorFile::open(&path)?);
         }
         if !shards[&shard[..]].contains(name) {
-            return Err(damaged_index(
-                index,
-                format!("it places tensor `{name}` in `{shard}`, which has none"),
-            ));
+            let problem = format!("it places tensor `{name}` in `{shard}`, which has none");
+            return Err(damaged(index, INDEX, problem));
         }
     }
     Ok(shards.into_values().collect())
 }
 
-fn damaged_index(index: &Path, problem: String) -> Error {
-    Error::Damaged { path: index.to_owned(), what: "index of shards", problem }
-}
+/// What a damaged index should have been.
+const INDEX: &str = "index of shards";
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()

@@ -5,12 +5,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
+use remit_fault::fault;
 use safetensors::Dtype;
 
-use super::SAFETENSORS;
 use super::convert;
 use super::header::{self, Entry};
-use crate::Error;
+use crate::{Error, damage};
 
 /// One safetensors file. Nothing is read before it is asked for.
 #[derive(Debug)]
@@ -42,13 +42,17 @@ impl TensorFile {
     /// The file must not be changed in place while it is open; what this crate writes is replaced, never changed.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be opened, [`Error::Damaged`] where it is not a whole safetensors file.
+    /// A file that cannot be opened or is not a whole safetensors file.
     pub fn open(path: &Path) -> Result<TensorFile, Error> {
         let map = map_file(path)?;
-        let entries = header::parse(&map).map_err(|problem| Error::Damaged {
-            path: path.to_owned(),
-            what: SAFETENSORS,
-            problem,
+        let entries = header::parse(&map).map_err(|problem| {
+            let error = damage::damaged(path, "safetensors file", problem);
+            if map.starts_with(b"version https://git-lfs.") {
+                // What a clone without Git LFS leaves in the place of large files.
+                error.with_hint("it is a Git LFS pointer: run `git lfs pull` in its repository")
+            } else {
+                error
+            }
         })?;
         Ok(TensorFile { path: path.to_owned(), map, entries })
     }
@@ -71,7 +75,7 @@ impl TensorFile {
     /// Element type and shape of a tensor.
     ///
     /// # Errors
-    /// [`Error::UnknownTensor`].
+    /// A tensor that is not there.
     pub fn info(&self, name: &str) -> Result<TensorInfo<'_>, Error> {
         let entry = self.entry(name)?;
         Ok(TensorInfo { dtype: entry.dtype, shape: &entry.shape })
@@ -80,7 +84,7 @@ impl TensorFile {
     /// The bytes of a tensor as they are in the file: little-endian, row-major, of any alignment.
     ///
     /// # Errors
-    /// [`Error::UnknownTensor`].
+    /// A tensor that is not there.
     pub fn bytes(&self, name: &str) -> Result<&[u8], Error> {
         Ok(&self.map[self.entry(name)?.range.clone()])
     }
@@ -88,17 +92,15 @@ impl TensorFile {
     /// Reads a tensor of F32, BF16 or F16 into `out`, row-major; every such value is a float32, so this is exact.
     ///
     /// # Errors
-    /// [`Error::UnknownTensor`], [`Error::UnsupportedDtype`], and [`Error::ElementCount`] where `out` has another
-    /// length than the tensor.
+    /// A tensor that is not there or has another element type; an `out` of another length than the tensor.
     pub fn read_f32(&self, name: &str, out: &mut [f32]) -> Result<(), Error> {
         let shape = &self.entry(name)?.shape;
         if out.len() != shape.iter().product::<usize>() {
-            return Err(Error::ElementCount {
-                path: self.path.clone(),
-                name: name.into(),
-                shape: shape.clone(),
-                wanted: out.len(),
-            });
+            let (path, wanted) = (self.path.display(), out.len());
+            return Err(fault!(
+                "`{path}`: tensor `{name}` has shape {shape:?}, but {wanted} elements are wanted"
+            )
+            .with_hint(OTHER_CONFIG));
         }
         self.read_f32_part(name, 0, out)
     }
@@ -107,7 +109,7 @@ impl TensorFile {
     /// [`read_f32`](TensorFile::read_f32).
     ///
     /// # Errors
-    /// [`Error::UnknownTensor`], [`Error::UnsupportedDtype`].
+    /// A tensor that is not there or has another element type.
     ///
     /// # Panics
     /// Where the tensor ends before.
@@ -120,17 +122,26 @@ impl TensorFile {
             Dtype::BF16 => convert::from_bf16(&bytes[2 * from..2 * to], out),
             Dtype::F16 => convert::from_f16(&bytes[2 * from..2 * to], out),
             dtype => {
-                return Err(Error::UnsupportedDtype { path: self.path.clone(), name: name.into(), dtype });
+                let path = self.path.display();
+                return Err(fault!(
+                    "`{path}` holds tensor `{name}` as {dtype}; F32, BF16 and F16 are supported"
+                )
+                .with_hint("convert the checkpoint to bfloat16 or float32 first"));
             }
         }
         Ok(())
     }
 
     fn entry(&self, name: &str) -> Result<&Entry, Error> {
-        self.entries
-            .get(name)
-            .ok_or_else(|| Error::UnknownTensor { path: self.path.clone(), name: name.into() })
+        self.entries.get(name).ok_or_else(|| no_tensor(&self.path, name))
     }
+}
+
+const OTHER_CONFIG: &str = "check that `config.json` is the one that belongs to these tensors";
+
+/// A tensor that is not in the file or directory at `path`.
+pub(super) fn no_tensor(path: &Path, name: &str) -> Error {
+    fault!("`{}` has no tensor `{name}`", path.display()).with_hint(OTHER_CONFIG)
 }
 
 /// Maps a file to memory for reading.

@@ -17,6 +17,3 @@ pub use file::{TensorFile, TensorInfo};
 /// The element types a safetensors file can hold.
 pub use safetensors::Dtype;
 pub use write::{FileDtype, TensorOut, write_tensors};
-
-/// What a damaged file should have been.
-pub(crate) const SAFETENSORS: &str = "safetensors file";

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use remit_fault::fault;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo as RawInfo};
 use serde::Serialize;
 
 use super::convert::{bf16_bits, encode};
-use crate::Error;
 use crate::atomic::{self, AtomicFile};
+use crate::{Error, damage};
 
 /// The element type of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +43,7 @@ pub struct TensorOut<'a> {
 /// Every file appears whole; to have them all or none, write into an [`atomic::directory`].
 ///
 /// # Errors
-/// [`Error::Exists`] where tensors of this stem are there already, [`Error::DuplicateTensor`], [`Error::Io`].
+/// Tensors of this stem that are there already; two tensors of one name; a refusal of the operating system.
 ///
 /// # Panics
 /// Where a tensor's data has another length than its shape says.
@@ -58,13 +59,13 @@ pub fn write_tensors(
     for path in [&one, &index] {
         // The other of the two would win or lose against what is written now, depending on the reader.
         if path.exists() {
-            return Err(Error::Exists { path: path.clone() });
+            return Err(damage::exists(path));
         }
     }
     let mut sorted: Vec<_> = tensors.iter().collect();
     sorted.sort_by_key(|tensor| tensor.name);
     if let Some(pair) = sorted.windows(2).find(|pair| pair[0].name == pair[1].name) {
-        return Err(Error::DuplicateTensor { path: one, name: pair[0].name.into() });
+        return Err(fault!("`{}` would hold tensor `{}` twice", one.display(), pair[0].name));
     }
     let shards = split(&sorted, dtype, shard_bytes_max);
     if let [tensors] = shards[..] {

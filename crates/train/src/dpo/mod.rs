@@ -16,7 +16,7 @@ use crate::plan::{check_tokenizer, check_window, keep};
 use crate::resume::Progress;
 use crate::run::{Method, Observer, Taken};
 use crate::stage::{Memory, Planned, Stage};
-use crate::{Companions, Error, Frame, Start, locate_checkpoint, open_model};
+use crate::{Companions, Error, First, Frame, MicroBatch, Start, locate_checkpoint, open_model};
 use reference::{Pass, ReferenceLogProbs};
 use remit_corpus::examples::{Encoder, Example, Pairs, Rows};
 use remit_corpus::{Shuffle, Tokenizer};
@@ -139,6 +139,18 @@ impl Planned for Plan {
             reference: kept.sum::<u64>() * float,
             ..Memory::of_learner(architecture)
         }
+    }
+
+    fn micro_batch(&mut self) -> MicroBatch<'_> {
+        let Settings { micro_batch_pairs, batch_pairs, .. } = &mut self.settings;
+        MicroBatch { key: "micro_batch_pairs", size: micro_batch_pairs, batch: *batch_pairs }
+    }
+
+    fn first(&self) -> Result<First, Error> {
+        let row = Rows::open(&self.settings.examples.files)?.only(self.encoder.fields()).next();
+        let [chosen, rejected] = self.encoder.preference(&row.expect("the pairs were made of rows")?)?;
+        let parts = vec![("chosen", chosen), ("rejected", rejected)];
+        Ok(First { parts, tokenizer: Some(self.encoder.tokenizer().clone()) })
     }
 
     fn begin(self) -> Result<(Frame, impl Method<Error = Error>), Error> {

@@ -58,13 +58,9 @@ impl ReferenceLogProbs {
         let directory = cache.join(key);
         std::fs::create_dir_all(&directory)
             .map_err(|error| remit_store::Error::io("create", &directory, error))?;
-        let _lock = match Lock::try_acquire(&directory, "cache") {
-            Err(error @ remit_store::Error::Locked { .. }) => {
-                observer.message(&format!("{error}; waiting for what it computes"));
-                Lock::acquire(&directory)?
-            }
-            lock => lock?,
-        };
+        let _lock = Lock::acquire(&directory, "cache", |held| {
+            observer.message(&format!("{held}; waiting for what it computes"));
+        })?;
         let ends = ends(pairs);
         let path = directory.join(format!("{NAME}.safetensors"));
         if path.exists() {
