@@ -144,6 +144,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     shared.overrides = overrides;
     exit_code_of(shared.json, || {
         shared.start_threads()?;
+        if verb.starts_engine() && !shared.dry_run {
+            let engine = shared.engine_settings()?.value;
+            if let Some(settings) = engine.led() {
+                return Ok(remit_engine::torch::serve(settings)?);
+            }
+        }
         let shows_engine = shared.dry_run && !shared.json && verb.runs_models();
         verb.run(&shared)?;
         if shows_engine { shared.show_engine() } else { Ok(()) }
@@ -217,6 +223,12 @@ impl Verb {
                 | Verb::Dynamics(_)
                 | Verb::Generate(_)
         )
+    }
+
+    /// Whether it may start an engine.
+    fn starts_engine(&self) -> bool {
+        self.runs_models()
+            || matches!(self, Verb::Quickstart(_) | Verb::Flywheel(_) | Verb::Report(_) | Verb::Engine(_))
     }
 
     fn run(self, shared: &Shared) -> Result<(), Failure> {

@@ -39,8 +39,7 @@ pub struct TorchSettings {
     pub processes: usize,
     /// What each of several processes has of the learner.
     pub sharding: Sharding,
-    /// What has started a process for each device, on one machine or several. One of them is this; the others run
-    /// `remit engine --serve`.
+    /// What has started this program once for each device, on one machine or several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub launcher: Option<Launcher>,
 }
@@ -100,6 +99,18 @@ impl Settings {
         match self {
             Settings::Cpu => Available::now(),
             Settings::Torch(_) => None,
+        }
+    }
+
+    /// How this process joins others, where it is one of several that a launcher has started, and not the first: it only
+    /// [serves](crate::torch::serve) then.
+    pub fn led(&self) -> Option<&TorchSettings> {
+        match self {
+            Settings::Torch(settings) => {
+                let rank = std::env::var(settings.launcher?.rank()).ok()?;
+                rank.parse().is_ok_and(|rank: u64| rank > 0).then_some(settings)
+            }
+            Settings::Cpu => None,
         }
     }
 
@@ -169,6 +180,14 @@ impl Launcher {
         match self {
             Launcher::Torchrun => "torchrun",
             Launcher::Slurm => "slurm",
+        }
+    }
+
+    /// The variable with the number of a process.
+    fn rank(self) -> &'static str {
+        match self {
+            Launcher::Torchrun => "RANK",
+            Launcher::Slurm => "SLURM_PROCID",
         }
     }
 }

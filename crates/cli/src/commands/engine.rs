@@ -7,7 +7,7 @@ use crate::render::{print, units};
 use clap::Args;
 use remit_engine::check::{self, Report};
 use remit_engine::cpu::speed;
-use remit_engine::{Precision, Settings, Torch};
+use remit_engine::{Precision, Settings, Torch, TorchSettings};
 use remit_model::families::Family;
 use serde_json::{Value, json};
 
@@ -17,9 +17,6 @@ pub struct Arguments {
     /// Hold the engine to the one of this process: small models of every family, call by call
     #[arg(long)]
     pub check: bool,
-    /// Be one of the processes of a run that another one leads: what a launcher starts for every rank but the first
-    #[arg(long, conflicts_with = "check")]
-    pub serve: bool,
 }
 
 /// Runs the verb.
@@ -28,8 +25,13 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     if shared.dry_run {
         return shared.print(|| settings.toml.clone(), &settings.value);
     }
-    if arguments.serve {
-        return serve(&settings.value);
+    if let Settings::Torch(TorchSettings { launcher: Some(_), .. }) = &settings.value
+        && arguments.check
+    {
+        return Err(Failure::usage(
+            "`--check` starts the engine more than once, and a launcher starts it once",
+        )
+        .hint("use `processes` in place of `launcher`: one machine is checked at a time"));
     }
     let facts = facts(&settings.value)?;
     if !shared.json {
@@ -58,18 +60,6 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
                     "do not train with this engine on this machine; another version of PyTorch may do better",
                 ))
         }
-    }
-}
-
-/// Works for the first rank until the run has ended.
-fn serve(settings: &Settings) -> Result<(), Failure> {
-    match settings {
-        Settings::Torch(settings) if settings.launcher.is_some() => {
-            Ok(remit_engine::torch::serve(settings)?)
-        }
-        _ => Err(Failure::usage("`--serve` is for processes that a launcher has started").hint(
-            "give it the recipe of the run, with `[engine] kind = \"torch\"` and `launcher = \"torchrun\"` or `\"slurm\"`",
-        )),
     }
 }
 

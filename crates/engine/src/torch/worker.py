@@ -399,6 +399,8 @@ class Company:
 
     GRACE = 1.5
     """Seconds in which failures are gathered: one that fails makes others fail."""
+    PATIENCE = 10.0
+    """Seconds in which all ranks that cannot have what is asked for will have said so."""
     KINDS = ("out_of_memory", "ended", "user", "internal")
     """Whichever of them comes first explains the others."""
 
@@ -427,8 +429,7 @@ class Company:
     def gather(self, own: Answer) -> list[Answer]:
         """The answers of all ranks, in order. One that is an error is an error of all; it is survived only where all say
         that what was asked for cannot be had."""
-        if not own[0]["ok"] and own[0]["error"]["kind"] != "user":
-            self.fail(own[0]["error"])
+        self.judge(own[0])
         answers = [own]
         for rank in self.channels:
             # An answer that does not come ends this process, by one of the threads.
@@ -438,6 +439,20 @@ class Company:
         if bad and len(bad) < len(answers):
             self.fail(bad[0][0]["error"])
         return bad or answers
+
+    def judge(self, header: dict[str, Any]) -> None:
+        """Ends all ranks for an answer that is an error. Where all may say so it is waited for; not for long, as the others
+        may be waiting for this one."""
+        if header["ok"]:
+            return
+        number, error = self.number, header["error"]
+        if error["kind"] != "user":
+            self.fail(error)
+        timer = threading.Timer(
+            self.PATIENCE, lambda: self.number == number and self.deadline < math.inf and self.fail(error)
+        )
+        timer.daemon = True
+        timer.start()
 
     def fail(self, error: dict[str, Any]) -> None:
         """Ends all ranks. Does not return to the thread of the requests."""
@@ -486,14 +501,7 @@ class Company:
             self.deadline = time.monotonic() + PLACE.limit
             return
         self.waiting.discard(rank)
-        if not header["ok"] and header["error"]["kind"] == "user":
-            # Whether all say so will be known soon, unless the others wait for this one.
-            number, error = self.number, header["error"]
-            timer = threading.Timer(10.0, lambda: self.number == number and self.deadline < math.inf and self.fail(error))
-            timer.daemon = True
-            timer.start()
-        elif not header["ok"]:
-            self.fail(header["error"])
+        self.judge(header)
         self.answers[rank].put((header, tensors))
 
     def _watch(self) -> None:
@@ -627,7 +635,9 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if PLACE.world_size > 1 and name == "cuda":
-        name = f"cuda:{PLACE.local_rank}"
+        # Some launchers show each process its own device only.
+        alone = PLACE.launcher is not None and torch.cuda.is_available() and torch.cuda.device_count() == 1
+        name = "cuda:0" if alone else f"cuda:{PLACE.local_rank}"
     elif PLACE.world_size > 1 and name.startswith("cuda"):
         raise UserError(f"{PLACE.world_size} processes cannot share `{name}`", 'use device = "cuda": each has its own')
     try:
@@ -947,6 +957,10 @@ class Model:
     def place(self) -> None:
         """Moves the model to its device and compiles its blocks if asked to."""
         self.network.to(self.settings.device)
+        self.compile()
+
+    def compile(self) -> None:
+        """Has blocks compiled, if asked to."""
         if self.settings.compile:
             torch._dynamo.config.recompile_limit = 64
             for layer in self.body.layers:
@@ -1023,7 +1037,8 @@ def unmasked_rows(tensors: dict[str, Any], settings: Settings) -> Tensor:
 def load_network(path: str, dtype: torch.dtype) -> Any:
     """A causal language model of a directory in Hugging Face layout, with every parameter that it needs."""
     if not (Path(path) / "config.json").is_file():
-        raise UserError(f"`{path}` holds no checkpoint: there is no config.json")
+        everywhere = "every process reads checkpoints, also fresh ones below TMPDIR: put them where all machines see them"
+        raise UserError(f"`{path}` holds no checkpoint: there is no config.json", everywhere if PLACE.launcher else None)
     try:
         config = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
         # A padding token's embedding is one like any other: it has a gradient, and some versions of transformers would
@@ -1156,10 +1171,12 @@ class Learner(Model):
             self._compute_with(copy, whole.to(dtype)[: len(copy)], parameter.whole_gradient)
         policy = MixedPrecisionPolicy(None if dtype == torch.float32 else dtype, torch.float32)
         mesh = init_device_mesh(device.type, (PLACE.world_size,))
-        self.place()
+        self.compile()
+        # Block after block goes to the device, and only its part stays.
         for layer in self.body.layers:
             fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
         fully_shard(self.body, mesh=mesh, mp_policy=policy, reshard_after_forward=True, ignored_params=apart)
+        self.network.to(device)
         self.parts = [module for module in self.body.modules() if isinstance(module, FSDPModule)]
         for part in self.parts:
             # Gradients are added up; what a loss is divided by is not known here.
