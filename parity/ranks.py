@@ -15,14 +15,12 @@ Prints a table with the tolerance beside each figure and ends with status 1 wher
 """
 
 import argparse
-import hashlib
 import json
 import math
 import os
 import resource
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
@@ -98,8 +96,14 @@ python = "{listener}"
 
 # Stands where Python is looked for: starts the worker and notes the hash of every batch that goes to it.
 LISTENER = """#!{python}
-import hashlib, json, os, struct, subprocess, sys
+import hashlib, json, os, struct, subprocess, sys, threading
 worker = subprocess.Popen([sys.executable, *sys.argv[1:]], stdin=subprocess.PIPE)
+
+def end():
+    status = worker.wait()
+    os.kill(os.getpid(), -status) if status < 0 else os._exit(status)
+
+threading.Thread(target=end).start()
 source, log = os.fdopen(0, "rb"), os.environ.get("BATCHES")
 try:
     while start := source.read(16):
@@ -113,8 +117,6 @@ try:
     worker.stdin.close()
 except OSError:
     pass
-status = worker.wait()
-os.kill(os.getpid(), -status) if status < 0 else os._exit(status)
 """
 
 

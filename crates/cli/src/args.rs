@@ -112,6 +112,8 @@ enum Verb {
     Weights(commands::weights::Arguments),
     /// What a checkpoint is, and what training it would take
     Inspect(commands::inspect::Arguments),
+    /// The plain average of checkpoints, as of runs with several seeds
+    Average(commands::average::Arguments),
     /// Accuracy, pass@k and likelihood on micro10, GSM8K and SVAMP
     Eval(commands::eval::Arguments),
     /// Evaluations side by side: paired differences, and which can be told from none
@@ -247,6 +249,7 @@ impl Verb {
             Verb::Report(arguments) => commands::report::run(arguments, shared),
             Verb::Weights(arguments) => commands::weights::run(arguments, shared),
             Verb::Inspect(arguments) => commands::inspect::run(arguments, shared),
+            Verb::Average(arguments) => commands::average::run(arguments, shared),
             Verb::Eval(arguments) => commands::eval::run(arguments, shared),
             Verb::Compare(arguments) => commands::compare::run(arguments, shared),
             Verb::Dynamics(arguments) => commands::dynamics::run(arguments, shared),
