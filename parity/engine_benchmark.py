@@ -432,7 +432,7 @@ def exchange(args, device):
     """On the CPU, 34 million parameters: which part of a step the worker waits for `remit`, and what ReMiT from scores costs over
     next-token prediction; in turns, as other programs come and go."""
     MODELS["34M"] = EXCHANGE
-    args.batch, args.micro, args.warm, window = 8, 4, 3, 512
+    args.batch, args.micro, args.warm, args.steps, window = 4, 2, 2, 8, 512
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(args, device, folder, "34M", window)
         clock = bench.home / "python"
