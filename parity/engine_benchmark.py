@@ -210,7 +210,7 @@ class Bench:
         self.config = shape_of(model, args.tiny)
         self.home = Path(folder) / f"{model}-{window}"
         self.home.mkdir()
-        self.checkpoint = Path(folder) / model
+        self.checkpoint, self.python = Path(folder) / model, sys.executable
         if not self.checkpoint.exists():
             make_checkpoint(self.config, self.checkpoint, args.device)
         import numpy
@@ -226,7 +226,7 @@ class Bench:
         args = self.args
         objective = OBJECTIVES[case.objective].format(checkpoint=self.checkpoint)
         text = RECIPE.format(
-            python=sys.executable, device=args.device, compile=str(case.compiled).lower(), processes=args.processes,
+            python=self.python, device=args.device, compile=str(case.compiled).lower(), processes=args.processes,
             vocab=self.config["vocab_size"], checkpoint=self.checkpoint, window=self.window, batch=args.batch, micro=micro,
             recompute=str(recompute).lower(), objective=objective,
         )
@@ -422,8 +422,6 @@ class Worker(names["Worker"]):
             file.write(json.dumps([header.get("op"), started, time.perf_counter()]) + "\\n")
         return answer
 
-if names["PLACE"].rank == 0:
-    print("clock", file=sys.stderr)
 Worker(*names["meet"]()).serve()
 """
 
@@ -433,37 +431,40 @@ def exchange(args, device):
     next-token prediction; in turns, as other programs come and go."""
     MODELS["34M"] = EXCHANGE
     args.batch, args.micro, args.warm, args.steps, window = 4, 2, 2, 8, 512
+    speeds, waits = {"NTP": [], "ReMiT, scored": []}, {"NTP": [], "ReMiT, scored": []}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(args, device, folder, "34M", window)
+        bench.finish("score")
         clock = bench.home / "python"
         clock.write_text(CLOCK.format(python=sys.executable))
         clock.chmod(0o755)
-        rates, waits = {"NTP": [], "ReMiT, scored": []}, []
+        bench.python = clock
         for turn in range(args.turns + 1):
-            for objective, found in rates.items():
+            for objective in speeds:
+                log = bench.home / "clock.jsonl"
+                log.unlink(missing_ok=True)
                 rate, _ = bench.run_remit(Case("34M", window, objective, False), args.micro, False)
-                # The first turn finds everything cold.
-                found += [rate] * (turn > 0)
-                print(f"turn {turn}: {objective}: {rate:.0f} tokens/s", flush=True)
-        recipe = bench.home / "recipe.toml"
-        recipe.write_text(recipe.read_text().replace(f'python = "{sys.executable}"', f'python = "{clock}"'))
-        command = [args.remit, "midtrain", "--config", "recipe.toml", "--run", "run-clock", "-q"]
-        started = Started(command, bench.home, "clock.log")
-        try:
-            bench.follow("clock", started, bench.home / "run-clock/timings.jsonl")
-        finally:
-            started.end()
-        lines = [json.loads(line) for line in (bench.home / "clock.jsonl").read_text().splitlines()]
-    ends = [index for index, (op, *_) in enumerate(lines) if op == "update"][args.warm - 1 :]
+                share = waiting([json.loads(line) for line in log.read_text().splitlines()], args.warm)
+                print(f"turn {turn}: {objective}: {rate:.0f} tokens/s, waits {100 * share:.2f}%", flush=True)
+                if turn > 0:  # The first finds everything cold.
+                    speeds[objective].append(rate)
+                    waits[objective].append(share)
+    print(f"\n34M parameters, {args.batch} windows of {window} a step, {device.limits}")
+    for objective, found in speeds.items():
+        rates = ", ".join(f"{rate:.0f}" for rate in found)
+        share = statistics.median(waits[objective])
+        print(f"{objective}: {rates} tokens/s; the worker waits for `remit` {100 * share:.2f}% of a step (median)")
+
+
+def waiting(lines, warm):
+    """The share of steps, from update to update, in which the worker has nothing to do; their median. `lines` are `(operation,
+    start, end)`."""
+    ends = [index for index, (op, *_) in enumerate(lines) if op == "update"][warm - 1 :]
+    shares = []
     for first, last in zip(ends, ends[1:]):
         wall = lines[last][2] - lines[first][2]
-        waits.append(1 - sum(end - start for _, start, end in lines[first + 1 : last + 1]) / wall)
-    ratios = [ntp / scored for ntp, scored in zip(*rates.values())]
-    print(f"\n34M parameters, {args.batch} windows of {window} a step, {device.limits}")
-    for objective, found in rates.items():
-        print(f"{objective}: {statistics.median(found):.0f} tokens/s (median of {len(found)} runs)")
-    print(f"ReMiT from scores takes {100 * (statistics.median(ratios) - 1):+.1f}% of NTP's time more (median of turns' ratios)")
-    print(f"waiting for `remit`: {100 * statistics.median(waits):.2f}% of a step (median of {len(waits)})")
+        shares.append(1 - sum(end - start for _, start, end in lines[first + 1 : last + 1]) / wall)
+    return statistics.median(shares)
 
 
 # --- What is run ---
