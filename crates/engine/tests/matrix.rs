@@ -131,6 +131,8 @@ struct Side<'a> {
 
 /// Derivatives of a rule that sees the whole batch, a vector each micro-batch, and its loss.
 type Surveyed = (Vec<Vec<f32>>, f64);
+/// The loss of rows from one on, given their log-probabilities; writes the derivative.
+type Weigh<'a> = Box<dyn FnMut(usize, &[f32], &mut [f32]) -> f64 + 'a>;
 
 impl Side<'_> {
     fn objective(&self) -> Objective {
@@ -195,7 +197,7 @@ impl Side<'_> {
         reference: Vec<f32>,
         denominator: Denominator,
         ahead: Option<&'b Surveyed>,
-    ) -> Box<dyn FnMut(usize, &[f32], &mut [f32]) -> f64 + 'b> {
+    ) -> Weigh<'b> {
         let (goal, objective, sampler) = (self.goal, self.objective(), self.sampler.get(index).cloned());
         let size = BatchSize::count(self.batches.iter().map(|batch| (LENGTH, &batch.mask[..])));
         Box::new(move |first, own, d| {
