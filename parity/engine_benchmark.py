@@ -23,6 +23,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -212,7 +213,10 @@ class Bench:
         self.home.mkdir()
         self.checkpoint, self.python = Path(folder) / model, sys.executable
         if not self.checkpoint.exists():
-            make_checkpoint(self.config, self.checkpoint, args.device)
+            # In a process of its own, whose memory on the device goes with it.
+            text = json.dumps(self.config)
+            command = [sys.executable, Path(__file__).resolve(), "--make", text, "--device", args.device, "--out", self.checkpoint]
+            subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         import numpy
 
         size = STORE_WINDOWS * (window + 1)
@@ -262,7 +266,7 @@ class Bench:
     def run_remit(self, case, micro, recompute):
         self.recipe(case, micro, recompute)
         if case.objective == "ReMiT, scored" and not (self.home / "scores").exists():
-            self.finish("score")
+            self.finish("score", "--engine.compile=false")
         number = len(list(self.home.glob("run-*")))
         run = self.home / f"run-{number}"
         command = [self.args.remit, "midtrain", "--config", "recipe.toml", "--run", run.name, "-q"]
@@ -293,22 +297,32 @@ class Bench:
                 raise RuntimeError(f"{case} took {len(lines)} steps in {self.args.patience} s: {started.words()}")
 
     def run_plain(self, case, micro, recompute):
+        # One process without `torchrun`, whose processes are beyond the reach of [`Started.end`].
         launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", self.args.processes]
-        command = [sys.executable, *launch, Path(__file__).resolve(), "--plain", self.checkpoint, "--device", self.args.device]
+        command = [sys.executable, *(launch if self.args.processes > 1 else []), Path(__file__).resolve(), "--plain", self.checkpoint, "--device", self.args.device]
         command += ["--window", self.window, "--micro", micro, "--batch", self.args.batch]
         command += ["--warm", self.args.warm, "--steps", self.args.steps]
         command += ["--recompute"] * recompute + ["--compile"] * case.compiled
         path = self.home / "plain.jsonl"
         path.unlink(missing_ok=True)
-        threads = {"OMP_NUM_THREADS": str(os.cpu_count())} if not self.device.is_cuda else {}
-        started = Started(command + ["--out", path], self.home, "plain.log", threads.items())
+        variables = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+        variables = (variables if self.args.processes == 1 else {}) | {"OMP_WAIT_POLICY": "PASSIVE"}  # As `remit` does.
+        started = Started(command + ["--out", path], self.home, "plain.log", variables)
         peak = Peak(self.device, started.process.pid)
         try:
             seconds = self.follow(case, started, path)
         finally:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                started.process.wait(10 if self.args.processes > 1 else 0)
             started.end()
             bytes_used = peak.end()
         return self.args.batch * self.window / statistics.median(seconds), bytes_used
+
+
+def free_port():
+    """A port that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return str(server.getsockname()[1])
 
 
 def shape_of(model, tiny):
@@ -330,9 +344,6 @@ def make_checkpoint(config, path, device):
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.save_pretrained(path)
-    del model
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
 
 
 def flops_per_token(config, is_plain, window):
@@ -584,10 +595,13 @@ def main():
     parser.add_argument("--eager", action="store_true", help="nothing compiled")
     parser.add_argument("--recompute", action="store_true", help="recomputation in every run")
     parser.add_argument("--out", type=Path, help="file for the table, written anew with each figure")
+    parser.add_argument("--make", type=json.loads, help=argparse.SUPPRESS)
     parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--window", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--compile", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.make:
+        return make_checkpoint(args.make, args.out, args.device)
     if args.plain:
         return plain(args)
     args.remit, args.product = Path(args.remit).resolve(), None
