@@ -1014,7 +1014,7 @@ class Model:
     def decoding(self) -> Iterator[None]:
         """Blocks as they are, not compiled: shapes change with every token."""
         layers = list(self.body.layers)
-        compiled = [layer._compiled_call_impl for layer in layers]
+        compiled = [(layer._compiled_call_impl, layer.__dict__.pop("forward", None)) for layer in layers]
         was_training = self.network.training
         self.network.eval()
         for layer in layers:
@@ -1024,8 +1024,10 @@ class Model:
             yield
         finally:
             self.take_apart()
-            for layer, call in zip(layers, compiled):
+            for layer, (call, forward) in zip(layers, compiled):
                 layer._compiled_call_impl = call
+                if forward is not None:
+                    layer.forward = forward
             self.network.train(was_training)
 
 
