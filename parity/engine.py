@@ -47,8 +47,9 @@ class Client:
     `talking` sums what was spent on pipes: between sending and answer, less what the worker says it computed.
     """
 
-    def __init__(self, python=sys.executable, worker=WORKER, **configure):
-        self.process = subprocess.Popen([python, "-u", worker], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self, python=sys.executable, worker=WORKER, processes=1, limit=600, **configure):
+        command = [python, "-u", worker, "--processes", str(processes), "--limit", str(limit)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.talking = 0.0
         self.hello, _ = self._receive()
         settings = {"device": "auto", "dtype": "f32", "compile": False, "attention": "auto", "tf32": False, "seed": 0, "threads": None}
@@ -583,13 +584,16 @@ def main():
     parser.add_argument("--attention", default="auto", choices=("auto", "varlen", "sdpa"))
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--threads", type=int, default=1, help="of the worker, on the CPU; the models are tiny")
+    parser.add_argument("--processes", type=int, default=1, help="ranks")
+    parser.add_argument("--sharding", default="full", choices=("full", "none"), help="of several ranks")
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES)
     args = parser.parse_args()
-    settings = {key: getattr(args, key) for key in ("device", "dtype", "attention", "compile", "threads")}
+    settings = {key: getattr(args, key) for key in ("device", "dtype", "attention", "compile", "threads", "processes", "sharding")}
     client = Client(**settings)
     hello = client.hello
     print(f"torch {hello['torch']}, transformers {hello['transformers']}, {args.device}, {args.dtype}", flush=True)
-    rows = errors(client)
+    # What is a mistake of one rank ends several.
+    rows = errors(client) if args.processes == 1 else []
     with tempfile.TemporaryDirectory() as folder:
         for family in args.families:
             kind = client.learn(GOLDEN / family / "learner")

@@ -114,6 +114,8 @@ enum Verb {
     Weights(commands::weights::Arguments),
     /// What a checkpoint is, and what training it would take
     Inspect(commands::inspect::Arguments),
+    /// The plain average of checkpoints, as of runs with several seeds
+    Average(commands::average::Arguments),
     /// Accuracy, pass@k and likelihood on micro10, GSM8K and SVAMP
     Eval(commands::eval::Arguments),
     /// Evaluations side by side: paired differences, and which can be told from none
@@ -146,6 +148,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     shared.overrides = overrides;
     exit_code_of(shared.json, || {
         shared.start_threads()?;
+        if verb.starts_engine() && !shared.dry_run {
+            let engine = shared.engine_settings()?.value;
+            if let Some(settings) = engine.led() {
+                return Ok(remit_engine::torch::serve(settings)?);
+            }
+        }
         let shows_engine = shared.dry_run && !shared.json && verb.runs_models();
         verb.run(&shared)?;
         if shows_engine { shared.show_engine() } else { Ok(()) }
@@ -221,6 +229,12 @@ impl Verb {
         )
     }
 
+    /// Whether it may start an engine.
+    fn starts_engine(&self) -> bool {
+        self.runs_models()
+            || matches!(self, Verb::Quickstart(_) | Verb::Flywheel(_) | Verb::Report(_) | Verb::Engine(_))
+    }
+
     fn run(self, shared: &Shared) -> Result<(), Failure> {
         match self {
             Verb::Quickstart(arguments) => commands::quickstart::run(arguments, shared),
@@ -238,6 +252,7 @@ impl Verb {
             Verb::Report(arguments) => commands::report::run(arguments, shared),
             Verb::Weights(arguments) => commands::weights::run(arguments, shared),
             Verb::Inspect(arguments) => commands::inspect::run(arguments, shared),
+            Verb::Average(arguments) => commands::average::run(arguments, shared),
             Verb::Eval(arguments) => commands::eval::run(arguments, shared),
             Verb::Compare(arguments) => commands::compare::run(arguments, shared),
             Verb::Dynamics(arguments) => commands::dynamics::run(arguments, shared),

@@ -34,6 +34,35 @@ pub struct TorchSettings {
     pub attention: Attention,
     /// How long an answer may take before the worker is given up.
     pub timeout_seconds: f64,
+    /// Processes that work together, each on a device of its own. All are started on this machine, unless there is a
+    /// `launcher`, which says how many there are.
+    pub processes: usize,
+    /// What each of several processes has of the learner.
+    pub sharding: Sharding,
+    /// What has started this program once for each device, on one machine or several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub launcher: Option<Launcher>,
+}
+
+/// What each of several processes has of the learner. Models that are only read are whole in each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sharding {
+    /// Its part of the parameters, gradients and moments; blocks are gathered when they compute.
+    #[default]
+    Full,
+    /// All of them.
+    None,
+}
+
+/// What has started several processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Launcher {
+    /// `torchrun`, or whatever else sets `RANK`, `WORLD_SIZE`, `LOCAL_RANK`, `MASTER_ADDR` and `MASTER_PORT`.
+    Torchrun,
+    /// `srun`.
+    Slurm,
 }
 
 /// Type of the numbers that models compute with.
@@ -73,6 +102,18 @@ impl Settings {
         }
     }
 
+    /// How this process joins others, where it is one of several that a launcher has started, and not the first: it only
+    /// [serves](crate::torch::serve) then.
+    pub fn led(&self) -> Option<&TorchSettings> {
+        match self {
+            Settings::Torch(settings) => {
+                let rank = std::env::var(settings.launcher?.rank()).ok()?;
+                rank.parse().is_ok_and(|rank: u64| rank > 0).then_some(settings)
+            }
+            Settings::Cpu => None,
+        }
+    }
+
     /// What the results of models are known by, beside all else that they depend on: nothing with the engine of this
     /// process, and otherwise which engine it is and what it computes with. Known without starting it.
     pub fn identity(&self) -> Option<String> {
@@ -95,6 +136,9 @@ impl Default for TorchSettings {
             compile: false,
             attention: Attention::Auto,
             timeout_seconds: 600.0,
+            processes: 1,
+            sharding: Sharding::Full,
+            launcher: None,
         }
     }
 }
@@ -120,7 +164,38 @@ impl Attention {
     }
 }
 
+impl Sharding {
+    /// The worker's word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Sharding::Full => "full",
+            Sharding::None => "none",
+        }
+    }
+}
+
+impl Launcher {
+    /// The worker's word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Launcher::Torchrun => "torchrun",
+            Launcher::Slurm => "slurm",
+        }
+    }
+
+    /// The variable with the number of a process.
+    fn rank(self) -> &'static str {
+        match self {
+            Launcher::Torchrun => "RANK",
+            Launcher::Slurm => "SLURM_PROCID",
+        }
+    }
+}
+
 impl TorchSettings {
+    /// Most processes that are started on one machine.
+    const PROCESSES_MAX: usize = 64;
+
     /// Checks the numbers.
     ///
     /// # Errors
@@ -134,6 +209,14 @@ impl TorchSettings {
                 value: seconds,
                 expected: "above 0, at most 3.2e7",
             });
+        }
+        let most = if self.launcher.is_some() { 1 } else { TorchSettings::PROCESSES_MAX };
+        if !(1..=most).contains(&self.processes) {
+            let expected = match self.launcher {
+                Some(_) => "1 where there is a `launcher`, which says how many there are",
+                None => "1 to 64",
+            };
+            return Err(Error::Setting { key: "processes", value: self.processes as f64, expected });
         }
         Ok(())
     }

@@ -174,7 +174,7 @@ impl Frozen {
 }
 
 /// A checkpoint's switches, layout and files, checked against one another.
-fn open(directory: &Path) -> Result<(Architecture, Layout, TensorDirectory), Error> {
+pub(crate) fn open(directory: &Path) -> Result<(Architecture, Layout, TensorDirectory), Error> {
     let architecture = Architecture::open(directory)?;
     let files = TensorDirectory::open(directory)?;
     let layout = architecture.family.layout(&architecture);

@@ -9,6 +9,7 @@
 //! Not here: data files, objectives, schedules.
 
 mod architecture;
+mod average;
 mod checkpoint;
 mod decoder;
 pub mod families;
@@ -17,6 +18,7 @@ mod layout;
 mod workspace;
 
 pub use architecture::{Architecture, Attention, NormPlace, Pairing, QkNorm, Rope, RopeScaling};
+pub use average::average;
 pub use checkpoint::SaveOptions;
 pub use decoder::{Decoder, Frozen, FrozenParameters, Input, MappedParameters, Part, Storage};
 pub use layout::{Entry, Layout, PartSizes};

@@ -61,7 +61,11 @@ pub(crate) fn save(
 }
 
 impl Companions {
-    fn write(&self, directory: &Path) -> Result<(), Error> {
+    /// Writes them into a directory.
+    ///
+    /// # Errors
+    /// What the operating system refuses.
+    pub fn write(&self, directory: &Path) -> Result<(), Error> {
         let template = directory.join(CHAT_TEMPLATE);
         if let Some(source) = &self.tokenizer {
             for name in ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", CHAT_TEMPLATE]

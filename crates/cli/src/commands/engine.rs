@@ -7,7 +7,7 @@ use crate::render::{print, units};
 use clap::Args;
 use remit_engine::check::{self, Report};
 use remit_engine::cpu::speed;
-use remit_engine::{Precision, Settings, Torch};
+use remit_engine::{Precision, Settings, Torch, TorchSettings};
 use remit_model::families::Family;
 use serde_json::{Value, json};
 
@@ -24,6 +24,14 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     let settings = shared.engine_settings()?;
     if shared.dry_run {
         return shared.print(|| settings.toml.clone(), &settings.value);
+    }
+    if let Settings::Torch(TorchSettings { launcher: Some(_), .. }) = &settings.value
+        && arguments.check
+    {
+        return Err(Failure::usage(
+            "`--check` starts the engine more than once, and a launcher starts it once",
+        )
+        .hint("use `processes` in place of `launcher`: one machine is checked at a time"));
     }
     let facts = facts(&settings.value)?;
     if !shared.json {

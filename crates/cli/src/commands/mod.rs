@@ -1,5 +1,6 @@
 //! One verb a file.
 
+pub mod average;
 pub mod compare;
 pub mod dpo;
 pub mod dynamics;

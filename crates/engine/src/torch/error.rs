@@ -100,6 +100,8 @@ pub enum Kind {
     OutOfMemory,
     /// The worker's own fault.
     Internal,
+    /// One of several processes is gone, or has not answered in time, and with it all of them.
+    Ended,
 }
 
 /// The versions that are needed, for the user's shell.

@@ -26,7 +26,7 @@ use remit_store::tensors::FileDtype;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::Stdio;
 use tempfile::TempDir;
 use worker::Worker;
 pub use worker::{Device, Hello};
@@ -59,12 +59,10 @@ impl Torch {
     pub fn start(settings: &TorchSettings, warn: fn(&str)) -> Outcome<Torch> {
         settings.validate()?;
         let python = worker::find_python(settings.python.as_deref())?;
-        let files = tempfile::Builder::new().prefix("remit-").tempdir();
-        let files = files.map_err(|cause| Error::Temporary { directory: std::env::temp_dir(), cause })?;
-        let limit = Duration::from_secs_f64(settings.timeout_seconds);
+        let files = temporary_files()?;
         // Who asks for one kind of attention is not told about the other.
         let warn = (settings.attention == Attention::Auto).then_some(warn);
-        let (worker, hello) = Worker::start(&python, files.path(), limit)?;
+        let (worker, hello) = Worker::start(&python, files.path(), settings)?;
         Ok(Torch { python, files: Some(files), warn, ..Torch::with(worker, hello, settings)? })
     }
 
@@ -91,7 +89,8 @@ impl Torch {
             "attention": settings.attention.name(),
             "tf32": false,
             "seed": 0,
-            "threads": is_cpu.then(rayon::current_num_threads),
+            "sharding": settings.sharding.name(),
+            "threads": is_cpu.then(|| (rayon::current_num_threads() / torch.hello.world_size.max(1) as usize).max(1)),
         });
         let answer = torch.worker.call("configure", configuration, &[])?;
         if let Some(device) = answer.header.get("device").and_then(Value::as_str) {
@@ -420,6 +419,31 @@ impl Engine for Torch {
         self.call("save", request, &[])?;
         Ok(self.architecture(LEARNER).save(directory, snapshot.dtype)?)
     }
+}
+
+/// The directory of the worker's program.
+fn temporary_files() -> Result<TempDir, Error> {
+    let files = tempfile::Builder::new().prefix("remit-").tempdir();
+    files.map_err(|cause| Error::Temporary { directory: std::env::temp_dir(), cause })
+}
+
+/// Serves a run that another process leads: this is one of the processes that a launcher has started, and not the first.
+/// Returns when the run has ended.
+///
+/// # Errors
+/// As [`Torch::start`]; a worker that fails.
+pub fn serve(settings: &TorchSettings) -> Outcome<()> {
+    settings.validate()?;
+    let python = worker::find_python(settings.python.as_deref())?;
+    let files = temporary_files()?;
+    let mut command = worker::command(&python, files.path(), settings)?;
+    let status = command.stdin(Stdio::null()).status();
+    let status = status.map_err(|cause| Error::Start { python, cause })?;
+    if !status.success() {
+        let words = "its standard error is above".to_owned();
+        return Err(Error::Ended { operation: "serve", status: status.to_string(), words }.into());
+    }
+    Ok(())
 }
 
 /// A path as JSON has it, whatever the worker's current directory.

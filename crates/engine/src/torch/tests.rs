@@ -8,7 +8,7 @@ use remit_optim::{AdamW, WeightDecayRule};
 use std::io::Write;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_millis(300);
 const LONG: Duration = Duration::from_secs(60);
@@ -389,6 +389,42 @@ fn errors_of_every_kind_are_told() {
         "the PyTorch worker cannot do what `forward` asks: so it is\n  | File x\n  | line 3 // do that"
     );
     assert!(engine_error(step(report("other")).0).contains("an error that is not described"));
+}
+
+#[test]
+fn a_rank_that_is_gone_ends_the_worker_with_its_last_words() {
+    let error = json!({
+        "kind": "ended", "message": "rank 1 of 4 was ended by signal 9", "hint": null, "rank": 1,
+        "traceback": "loading\nhalf of it",
+    });
+    let (mut torch, _) =
+        with_learner(LONG, move |_, _| Reply::Fields(json!({"ok": false, "error": error}), vec![]));
+    let message = engine_error(torch.update(0.1).expect_err("an error"));
+    assert!(
+        message.starts_with(
+            "the PyTorch worker has ended (rank 1 of 4 was ended by signal 9) during `update`\n  | loading\n  | half of it"
+        ),
+        "{message}"
+    );
+    assert!(message.contains("nothing that was saved is lost"), "{message}");
+    // All are gone with it.
+    assert_eq!(torch.updates(), 0);
+    assert!(engine_error(torch.update(0.1).expect_err("gone")).contains("is gone, after an earlier error"));
+}
+
+#[test]
+fn processes_share_threads_and_are_told_what_each_has_of_the_learner() {
+    for (world_size, threads) in [(1, rayon::current_num_threads()), (10_000, 1)] {
+        let told = Arc::new(Mutex::new(Value::Null));
+        let kept = told.clone();
+        let (torch, _) = meet(with("world_size", json!(world_size)), LONG, move |_, frame| {
+            *kept.lock().unwrap() = Value::Object(frame.header.clone());
+            ok(vec![])
+        });
+        assert_eq!(torch.unwrap().hello().world_size, world_size);
+        let told = told.lock().unwrap();
+        assert_eq!((&told["threads"], &told["sharding"]), (&json!(threads), &json!("full")));
+    }
 }
 
 #[test]

@@ -17,22 +17,37 @@ parameters, refreshed after each update, and every gradient is added to its floa
 autocast this keeps the stream of activations in bfloat16 too, which is faster and takes half the memory; the log-softmax and
 everything after it are float32. On CUDA results are reproducible up to the order of atomic additions, not to the bit.
 
+Many: with `--processes N`, rank 0 starts the others on this machine; with `--launcher torchrun` or `slurm` something else has
+started all of them, on one machine or several. Rank 0 alone talks to the program above. It hands every other rank its share of
+a request over a socket of its own, in the same frames, does its own share, and puts the answers together in the order of ranks.
+Ranks exchange gradients and parameters by `torch.distributed`. A rank that fails ends all of them, and rank 0 says which it was.
+
 Positions count from the start of the window, also where documents do not see one another: rotations are relative, so a
 document behaves as if it were alone up to rounding. The engine on the CPU does the same.
 """
 
 from __future__ import annotations
 
+import argparse
+import collections
 import contextlib
+import ctypes
+import datetime
 import functools
 import json
 import math
 import os
 import platform
+import queue
+import re
 import resource
+import secrets
 import signal
+import socket
 import struct
+import subprocess
 import sys
+import threading
 import time
 import traceback
 from dataclasses import dataclass, field
@@ -54,6 +69,7 @@ class Channel:
 
     def __init__(self, reader: BinaryIO, writer: BinaryIO):
         self.reader, self.writer = reader, writer
+        self.lock = threading.Lock()
 
     @staticmethod
     def standard() -> Channel:
@@ -65,6 +81,14 @@ class Channel:
         os.close(nothing)
         os.dup2(2, 1)
         return Channel(reader, writer)
+
+    @staticmethod
+    def over(connection: socket.socket) -> Channel:
+        """Frames over a connection between ranks."""
+        connection.settimeout(None)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return Channel(connection.makefile("rb", 1 << 20), connection.makefile("wb", 1 << 20))
 
     def send(self, header: dict[str, Any], tensors: dict[str, Any] | None = None) -> None:
         """Writes a frame; `tensors` are numpy arrays by name."""
@@ -79,11 +103,12 @@ class Channel:
             }
         text = json.dumps(header, allow_nan=False).encode()
         size = sum(array.nbytes for array in arrays.values())
-        self.writer.write(MAGIC + struct.pack("<IQ", len(text), size) + text)
-        for array in arrays.values():
-            if array.size:
-                self.writer.write(memoryview(array).cast("B"))
-        self.writer.flush()
+        with self.lock:
+            self.writer.write(MAGIC + struct.pack("<IQ", len(text), size) + text)
+            for array in arrays.values():
+                if array.size:
+                    self.writer.write(memoryview(array).cast("B"))
+            self.writer.flush()
 
     def receive(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """The next frame's header and tensors; `None` at the end of the stream."""
@@ -145,13 +170,62 @@ class UserError(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """Which of several processes this is. There is one so far; whatever would differ asks here."""
+    """Which of several processes this is."""
 
-    rank: int = int(os.environ.get("RANK", "0"))
-    world_size: int = int(os.environ.get("WORLD_SIZE", "1"))
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    launcher: str | None = None
+    """What has started all ranks; without, rank 0 starts the others."""
+    limit: float = 600.0
+    """Seconds that a request may take."""
+
+    @staticmethod
+    def find(arguments: list[str]) -> Place:
+        """From the command line, and from the variables of whatever has started this."""
+        parser = argparse.ArgumentParser(description="The PyTorch worker of `remit`, which starts it.")
+        parser.add_argument("--processes", type=int, default=1)
+        parser.add_argument("--rank", type=int, default=0)
+        parser.add_argument("--launcher", choices=("torchrun", "slurm"))
+        parser.add_argument("--limit", type=float, default=600.0)
+        given = parser.parse_args(arguments)
+        if given.launcher is None:
+            return Place(given.rank, given.processes, given.rank, None, given.limit)
+        if given.launcher == "slurm":
+            take_slurm()
+        rank, world_size, local_rank = (variable(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+        for name in ("MASTER_ADDR", "MASTER_PORT"):
+            if not os.environ.get(name):
+                raise UserError(f"the variable {name} is not set", LAUNCH_HINT)
+        return Place(rank, world_size, local_rank, given.launcher, given.limit)
 
 
-PLACE = Place()
+LAUNCH_HINT = "start `remit` by torchrun or srun, or leave `[engine] launcher` out to start all processes here"
+
+
+def variable(name: str) -> int:
+    """A number that a launcher has left in the environment."""
+    text = os.environ.get(name, "")
+    if not text.isdigit():
+        raise UserError(f"the variable {name} is {repr(text) if text else 'not set'}; it should be a number", LAUNCH_HINT)
+    return int(text)
+
+
+def take_slurm() -> None:
+    """Gives SLURM's variables the names that `torch.distributed` reads."""
+    for ours, theirs in (("RANK", "SLURM_PROCID"), ("WORLD_SIZE", "SLURM_NTASKS"), ("LOCAL_RANK", "SLURM_LOCALID")):
+        os.environ[ours] = str(variable(theirs))
+    if not os.environ.get("MASTER_ADDR"):
+        nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST") or ""
+        os.environ["MASTER_ADDR"] = first_node(nodes)
+    if not os.environ.get("MASTER_PORT"):
+        os.environ["MASTER_PORT"] = str(20_000 + variable("SLURM_JOB_ID") % 10_000)
+
+
+def first_node(nodes: str) -> str:
+    """The first of SLURM's list of nodes: `a[03-07,9],b1` begins with `a03`."""
+    found = re.match(r"([^\[,]+)(?:\[([^\],-]+)[^\]]*\]([^\[,]*))?", nodes)
+    return "".join(part or "" for part in found.groups()) if found else ""
 
 
 def failure(kind: str, message: str, hint: str | None = None, trace: str | None = None) -> dict[str, Any]:
@@ -178,41 +252,362 @@ def find_libraries() -> str | None:
             return f"the Python package `{package}` is not installed (at least {needed} is needed)"
         if version_of(found) < version_of(needed):
             return f"the Python package `{package}` is version {found}, but at least {needed} is needed"
-    if PLACE.world_size != 1:
-        return f"the worker runs as one process, but WORLD_SIZE is {PLACE.world_size}"
     return None
 
 
-def refuse_to_start(channel: Channel, message: str) -> None:
+def refuse_to_start(message: str, hint: str | None = None) -> None:
     """Says why there will be no answers, and ends."""
+    if CHANNEL is None:
+        print(message, file=sys.stderr)
+        os._exit(1)
     packages = " ".join(f"'{package}>={needed}'" for package, needed in NEEDED.items())
-    hint = f"install what is missing for the Python that was started: {sys.executable} -m pip install {packages}"
-    channel.send({"protocol": PROTOCOL, **failure("user", message, hint)})
-    sys.exit(0)
+    hint = hint or f"install what is missing for the Python that was started: {sys.executable} -m pip install {packages}"
+    CHANNEL.send({"protocol": PROTOCOL, **failure("user", message, hint)})
+    os._exit(0)
+
+
+PLACE = Place()
+
+
+class Children:
+    """The ranks that rank 0 has started on this machine, and the end of what each has written to standard error."""
+
+    LINES = 20
+    SECRET = "REMIT_RANKS"
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=PLACE.world_size)
+        self.secret = secrets.token_hex(16)
+        environment = os.environ | {self.SECRET: f"127.0.0.1 {self.listener.getsockname()[1]} {self.secret}"}
+        command = [sys.executable, "-u", __file__, "--processes", str(PLACE.world_size), "--limit", str(PLACE.limit)]
+        self.processes, self.words = {}, {}
+        for rank in range(1, PLACE.world_size):
+            self.processes[rank] = subprocess.Popen(
+                [*command, "--rank", str(rank)],
+                env=environment, stdin=subprocess.DEVNULL, stdout=2, stderr=subprocess.PIPE,
+            )
+            self.words[rank] = collections.deque(maxlen=self.LINES)
+            threading.Thread(target=self._keep, args=(rank,), daemon=True).start()
+
+    def _keep(self, rank: int) -> None:
+        for line in self.processes[rank].stderr:
+            text = line.decode(errors="replace").rstrip()
+            self.words[rank].append(text)
+            print(f"[rank {rank}] {text}", file=sys.stderr, flush=True)
+
+    def fate(self, rank: int) -> tuple[str, str]:
+        """How a rank that is gone has ended, and its last words."""
+        if rank not in self.processes:
+            return "has ended; its own standard error may say why", ""
+        try:
+            status = self.processes[rank].wait(5.0)
+        except subprocess.TimeoutExpired:
+            return "has closed its connection", "\n".join(self.words[rank])
+        time.sleep(0.1)  # Its last words may be on their way.
+        how = f"was ended by signal {-status}" if status < 0 else f"has ended with exit status {status}"
+        return how, "\n".join(self.words[rank])
+
+    def kill(self) -> None:
+        """Ends them, also those that are stopped."""
+        for process in self.processes.values():
+            with contextlib.suppress(OSError):
+                process.kill()
+
+
+def die_with_parent() -> None:
+    """On Linux a rank that another process has started ends with it, even if it is stopped then."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # The other side decides what an interrupt ends.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-CHANNEL = Channel.standard()
+CHANNEL: Channel | None = None
+CHILDREN: Children | None = None
+try:
+    PLACE = Place.find(sys.argv[1:])
+except UserError as error:
+    CHANNEL = Channel.standard()
+    refuse_to_start(str(error), error.hint)
+if PLACE.rank == 0:
+    CHANNEL = Channel.standard()
+else:
+    die_with_parent()
 if problem := find_libraries():
-    refuse_to_start(CHANNEL, problem)
+    refuse_to_start(problem)
+if PLACE.rank == 0 and PLACE.launcher is None and PLACE.world_size > 1:
+    CHILDREN = Children()  # Early: they load their libraries while this process does.
 try:
     import numpy
     import torch
+    import torch.distributed as dist
     import torch.nn.functional as F
     import transformers
     from safetensors import safe_open
     from torch import Tensor
 except ImportError as error:
-    refuse_to_start(CHANNEL, f"a Python package cannot be imported: {error}")
+    refuse_to_start(f"a Python package cannot be imported: {error}")
 try:
     from torch.nn.attention.varlen import varlen_attn
 except ImportError:
     varlen_attn = None
 
 transformers.utils.logging.disable_progress_bar()
+
+
+# --- Many ranks ---
+
+
+class Link:
+    """A channel that a thread reads: the process ends at once when the other side is gone, whatever it is doing."""
+
+    def __init__(self, channel: Channel):
+        self.channel, self.frames, self.turn = channel, queue.SimpleQueue(), threading.Lock()
+        self.send = channel.send
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            while (frame := self.channel.receive()) is not None:
+                self.frames.put(frame)
+        except BaseException:  # noqa: BLE001 - nothing can be answered any more.
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+
+    def receive(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The next frame."""
+        return self.frames.get()
+
+    def exchange(self, header: dict[str, Any], tensors: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Sends an event and returns the reply to it."""
+        with self.turn:
+            self.send(header, tensors)
+            return self.receive()
+
+
+Answer = tuple[dict[str, Any], dict[str, Any]]
+
+
+class Company:
+    """The other ranks, seen from rank 0. A thread listens to each; the first that fails ends all of them."""
+
+    GRACE = 1.5
+    """Seconds in which failures are gathered: one that fails makes others fail."""
+    PATIENCE = 10.0
+    """Seconds in which all ranks that cannot have what is asked for will have said so."""
+    KINDS = ("out_of_memory", "ended", "user", "internal")
+    """Whichever of them comes first explains the others."""
+
+    def __init__(self, link: Link, channels: dict[int, Channel]):
+        self.link, self.channels = link, channels
+        self.answers: dict[int, queue.SimpleQueue[Answer]] = {rank: queue.SimpleQueue() for rank in channels}
+        self.heard = dict.fromkeys(channels, time.monotonic())
+        self.waiting: set[int] = set()
+        self.deadline = math.inf
+        self.number = 0
+        self.failures: list[dict[str, Any]] = []
+        self.lock = threading.Lock()
+        for rank in channels:
+            threading.Thread(target=self._listen, args=(rank,), daemon=True).start()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def ask(self, header: dict[str, Any], shares: list[Answer]) -> None:
+        """Hands its share of a request to every other rank; `shares` are by rank, that of rank 0 among them."""
+        self.number += 1
+        self.waiting = set(self.channels)
+        self.deadline = time.monotonic() + PLACE.limit
+        for rank, channel in self.channels.items():
+            with contextlib.suppress(OSError):  # Who is gone is found by the thread that listens.
+                channel.send(header | shares[rank][0], shares[rank][1])
+
+    def gather(self, own: Answer) -> list[Answer]:
+        """The answers of all ranks, in order. One that is an error is an error of all; it is survived only where all say
+        that what was asked for cannot be had."""
+        self.judge(own[0])
+        answers = [own]
+        for rank in self.channels:
+            # An answer that does not come ends this process, by one of the threads.
+            answers.append(self.answers[rank].get())
+        self.deadline = math.inf
+        bad = [answer for answer in answers if not answer[0]["ok"]]
+        if bad and len(bad) < len(answers):
+            self.fail(bad[0][0]["error"])
+        return bad or answers
+
+    def judge(self, header: dict[str, Any]) -> None:
+        """Ends all ranks for an answer that is an error. Where all may say so it is waited for; not for long, as the others
+        may be waiting for this one."""
+        if header["ok"]:
+            return
+        number, error = self.number, header["error"]
+        if error["kind"] != "user":
+            self.fail(error)
+        timer = threading.Timer(
+            self.PATIENCE, lambda: self.number == number and self.deadline < math.inf and self.fail(error)
+        )
+        timer.daemon = True
+        timer.start()
+
+    def fail(self, error: dict[str, Any]) -> None:
+        """Ends all ranks. Does not return to the thread of the requests."""
+        with self.lock:
+            self.failures.append(error)
+            is_first = len(self.failures) == 1
+        if is_first:
+            threading.Thread(target=self._end).start()
+        if threading.current_thread() is threading.main_thread():
+            threading.Event().wait()
+
+    def _end(self) -> None:
+        time.sleep(self.GRACE)
+        error = min(self.failures, key=lambda error: self.KINDS.index(error["kind"]))
+        if error["kind"] != "ended":
+            error = error | {"message": f"rank {error['rank']}: {error['message']}"}
+        with contextlib.suppress(OSError):
+            self.link.send({"ok": False, "error": error})
+        self.part()
+        os._exit(1)
+
+    def part(self) -> None:
+        """Lets go of the others, which end with that."""
+        self.failures.append({"kind": "internal"})  # That they end is no failure now.
+        for channel in self.channels.values():
+            with contextlib.suppress(OSError):
+                channel.writer.close()
+        if CHILDREN is not None:
+            CHILDREN.kill()
+
+    def _listen(self, rank: int) -> None:
+        channel = self.channels[rank]
+        with contextlib.suppress(Exception):
+            while (frame := channel.receive()) is not None:
+                self.heard[rank] = time.monotonic()
+                self._hear(rank, *frame)
+        if not self.failures:
+            how, words = CHILDREN.fate(rank) if CHILDREN else ("has ended; its own standard error may say why", "")
+            self.fail(self.ended(rank, how, words))
+
+    def _hear(self, rank: int, header: dict[str, Any], tensors: dict[str, Any]) -> None:
+        if "beat" in header:
+            return
+        if "event" in header:
+            self.channels[rank].send(*self.link.exchange(header, tensors))
+            self.deadline = time.monotonic() + PLACE.limit
+            return
+        self.waiting.discard(rank)
+        self.judge(header)
+        self.answers[rank].put((header, tensors))
+
+    def _watch(self) -> None:
+        """Ends all when a request takes too long."""
+        while True:
+            time.sleep(0.2)
+            now = time.monotonic()
+            if now > self.deadline and not self.failures:
+                silent = [rank for rank in self.channels if now - self.heard[rank] > 5 * BEAT]
+                rank = min(silent or self.waiting or {0})
+                how = "has given no sign of life" if silent else "has not answered"
+                words = "\n".join(CHILDREN.words[rank]) if CHILDREN and rank in CHILDREN.words else ""
+                self.fail(self.ended(rank, f"{how} within {PLACE.limit:g} s", words))
+
+    @staticmethod
+    def ended(rank: int, how: str, words: str) -> dict[str, Any]:
+        """The error of a rank that is no more, or as good as that."""
+        message = f"rank {rank} of {PLACE.world_size} {how}"
+        return {"kind": "ended", "message": message, "hint": None, "rank": rank, "traceback": words or None}
+
+
+BEAT = 1.0
+"""Seconds between signs of life."""
+STORE: Any = None
+"""Where ranks that a launcher has started find one another."""
+
+
+def meet() -> tuple[Link, Company | None]:
+    """Connects rank 0 with the others. Returns what this rank is asked over, and on rank 0 the others."""
+    global STORE
+    wait = datetime.timedelta(seconds=PLACE.limit)
+    if PLACE.launcher is not None and PLACE.world_size > 1:
+        # torchrun has a store of its own at this address, which it tells PyTorch in a variable.
+        STORE, _, _ = next(dist.rendezvous("env://", PLACE.rank, PLACE.world_size, timeout=wait))
+    if PLACE.rank == 0:
+        link = Link(CHANNEL)
+        return link, Company(link, accept()) if PLACE.world_size > 1 else None
+    if STORE is None:
+        host, port, secret = os.environ[Children.SECRET].split()
+    else:
+        port, secret = STORE.get("remit/address").decode().split()
+        host = os.environ["MASTER_ADDR"]
+    channel = Channel.over(socket.create_connection((host, int(port)), PLACE.limit))
+    channel.send({"rank": PLACE.rank, "secret": secret})
+    link = Link(channel)
+    threading.Thread(target=beat, args=(channel,), daemon=True).start()
+    return link, None
+
+
+def beat(channel: Channel) -> None:
+    """Gives signs of life."""
+    while True:
+        time.sleep(BEAT)
+        with contextlib.suppress(OSError):
+            channel.send({"beat": True})
+
+
+def accept() -> dict[int, Channel]:
+    """The connections of all other ranks, by rank."""
+    if STORE is None:
+        listener, secret = CHILDREN.listener, CHILDREN.secret
+    else:
+        listener, secret = socket.create_server(("", 0), backlog=PLACE.world_size), secrets.token_hex(16)
+        STORE.set("remit/address", f"{listener.getsockname()[1]} {secret}")
+    channels: dict[int, Channel] = {}
+    end = time.monotonic() + PLACE.limit
+    listener.settimeout(0.2)
+    while len(channels) < PLACE.world_size - 1:
+        missing = sorted(set(range(1, PLACE.world_size)) - channels.keys())
+        gone = [rank for rank in missing if CHILDREN and CHILDREN.processes[rank].poll() is not None]
+        if gone or time.monotonic() > end:
+            how, words = CHILDREN.fate(gone[0]) if gone else (f"has not come within {PLACE.limit:g} s", "")
+            error = Company.ended((gone or missing)[0], f"{how} before it was ready", words)
+            CHANNEL.send({"protocol": PROTOCOL, "ok": False, "error": error})
+            if CHILDREN:
+                CHILDREN.kill()
+            os._exit(1)
+        with contextlib.suppress(TimeoutError):
+            connection, _ = listener.accept()
+            connection.settimeout(10.0)
+            channel = Channel.over(connection)
+            with contextlib.suppress(Exception):  # Whoever else it is.
+                greeting, _ = channel.receive()
+                if secrets.compare_digest(greeting["secret"], secret):
+                    channels[greeting["rank"]] = channel
+    return dict(sorted(channels.items()))
+
+
+def share_of(count: int, rank: int) -> slice:
+    """A rank's part of so many things in a row, as even as it goes."""
+    return slice(count * rank // PLACE.world_size, count * (rank + 1) // PLACE.world_size)
+
+
+def all_equal(rows: int) -> int:
+    """Rows of each rank's part of a tensor that is cut along its first dimension; the last parts may be shorter, or empty."""
+    return -(-rows // PLACE.world_size)
+
+
+def gather_rows(part: Tensor, rows: int) -> Tensor:
+    """The whole tensor, of each rank's rows. All ranks call it."""
+    size = all_equal(rows)
+    if len(part) < size:
+        part = torch.cat([part, part.new_zeros(size - len(part), *part.shape[1:])])
+    whole = part.new_empty(size * PLACE.world_size, *part.shape[1:])
+    dist.all_gather_into_tensor(whole, part.contiguous())
+    return whole[:rows]
 
 
 # --- How the worker computes ---
@@ -226,6 +621,8 @@ class Settings:
     dtype: torch.dtype = torch.float32
     compile: bool = False
     attention: str = "auto"
+    sharded: bool = False
+    """Whether each rank has its part of the learner only."""
 
     def synchronize(self) -> None:
         """Waits for the device."""
@@ -234,9 +631,15 @@ class Settings:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a setting: `auto`, `cpu`, `cuda` or `cuda:N`."""
+    """The device of a setting: `auto`, `cpu`, `cuda` or `cuda:N`. Each of several ranks has its own."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if PLACE.world_size > 1 and name == "cuda":
+        # Some launchers show each process its own device only.
+        alone = PLACE.launcher is not None and torch.cuda.is_available() and torch.cuda.device_count() == 1
+        name = "cuda:0" if alone else f"cuda:{PLACE.local_rank}"
+    elif PLACE.world_size > 1 and name.startswith("cuda"):
+        raise UserError(f"{PLACE.world_size} processes cannot share `{name}`", 'use device = "cuda": each has its own')
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -554,10 +957,17 @@ class Model:
     def place(self) -> None:
         """Moves the model to its device and compiles its blocks if asked to."""
         self.network.to(self.settings.device)
+        self.compile()
+
+    def compile(self) -> None:
+        """Has blocks compiled, if asked to."""
         if self.settings.compile:
             torch._dynamo.config.recompile_limit = 64
             for layer in self.body.layers:
-                layer.compile()
+                if isinstance(self, Learner) and self.settings.sharded:
+                    layer.forward = torch.compile(layer.forward)  # What FSDP does around it is not compiled.
+                else:
+                    layer.compile()
 
     def hidden(self, tensors: dict[str, Any]) -> Tensor:
         """What the head reads, [N, D], of a batch's `inputs` and `starts`, [W, T] each."""
@@ -590,6 +1000,12 @@ class Model:
             hidden, targets = hidden[rows], targets[rows]
         return self.head.log_probs(hidden, self.matrix, targets, self.temperature)[0]
 
+    def assemble(self) -> None:
+        """Has all parameters here until [`Model::take_apart`]; they are, unless it is a learner in parts."""
+
+    def take_apart(self) -> None:
+        """Ends [`Model::assemble`]."""
+
     def close(self) -> None:
         """Forgets the parameters."""
         self.network = self.body = None
@@ -598,16 +1014,20 @@ class Model:
     def decoding(self) -> Iterator[None]:
         """Blocks as they are, not compiled: shapes change with every token."""
         layers = list(self.body.layers)
-        compiled = [layer._compiled_call_impl for layer in layers]
+        compiled = [(layer._compiled_call_impl, layer.__dict__.pop("forward", None)) for layer in layers]
         was_training = self.network.training
         self.network.eval()
         for layer in layers:
             layer._compiled_call_impl = None
+        self.assemble()
         try:
             yield
         finally:
-            for layer, call in zip(layers, compiled):
+            self.take_apart()
+            for layer, (call, forward) in zip(layers, compiled):
                 layer._compiled_call_impl = call
+                if forward is not None:
+                    layer.forward = forward
             self.network.train(was_training)
 
 
@@ -619,7 +1039,8 @@ def unmasked_rows(tensors: dict[str, Any], settings: Settings) -> Tensor:
 def load_network(path: str, dtype: torch.dtype) -> Any:
     """A causal language model of a directory in Hugging Face layout, with every parameter that it needs."""
     if not (Path(path) / "config.json").is_file():
-        raise UserError(f"`{path}` holds no checkpoint: there is no config.json")
+        everywhere = "every process reads checkpoints, also fresh ones below TMPDIR: put them where all machines see them"
+        raise UserError(f"`{path}` holds no checkpoint: there is no config.json", everywhere if PLACE.launcher else None)
     try:
         config = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
         # A padding token's embedding is one like any other: it has a gradient, and some versions of transformers would
@@ -650,8 +1071,38 @@ def load_network(path: str, dtype: torch.dtype) -> Any:
 # --- The learner ---
 
 
+@dataclass
+class Parameter:
+    """One parameter of the learner. On a rank that has its part only, `master` and `gradient` have the rows of
+    [`Parameter.rows`]; behind them may be rows of zeros, so that all parts are equal."""
+
+    shape: torch.Size
+    master: Tensor
+    """Float32."""
+    gradient: Tensor
+    """Float32, the sum so far."""
+    copy: Tensor | None = None
+    """What the model computes with, whole; `None` where FSDP has it."""
+    whole_gradient: Tensor | None = None
+    """Of `copy`, until the parts of all ranks are added up, where `gradient` is a part."""
+
+    def rows(self, is_part: bool) -> slice:
+        """Which rows of the whole tensor are here."""
+        count = self.shape[0]
+        if not is_part:
+            return slice(0, count)
+        size = all_equal(count)
+        return slice(min(size * PLACE.rank, count), min(size * (PLACE.rank + 1), count))
+
+
 class Learner(Model):
-    """A model with float32 parameters, their gradients and an optimiser."""
+    """A model with float32 parameters, their gradients and an optimiser.
+
+    Several ranks either have all of it each, and add up their gradients before an update; or have their part each. Then
+    FSDP has the blocks: it gathers one at a time, in the type to compute with, and reduces its gradient in float32. The
+    embedding and the head's matrix are used outside of blocks: each rank has a whole copy to compute with and a whole
+    gradient, and its rows of masters and moments.
+    """
 
     def __init__(self, settings: Settings, request: dict[str, Any]):
         super().__init__(settings, request["path"], request["temperature"], torch.float32)
@@ -660,73 +1111,208 @@ class Learner(Model):
         self.updates = request["updates"]
         if request.get("parameters"):
             self._load(request["parameters"], {"": dict(self.network.named_parameters())})
-        self._split(request)
+        self._split()
+        self._make_optimizer(set(request["decayed"]), request["optimizer"])
         if self.recompute:
             self.network.gradient_checkpointing_enable({"use_reentrant": False})
             self.network.train()
         if request.get("moments"):
-            states = {name: self.optimizer.state[master] for name, master in self.masters.items()}
-            parts = {f"{key}.": {name: state[key] for name, state in states.items()} for key in ("exp_avg", "exp_avg_sq")}
-            self._load(request["moments"], parts)
+            self._load(request["moments"], {f"{key}.": self.moments(key) for key in self.MOMENTS})
         self.kept: tuple[Tensor, Tensor, Tensor] | None = None
+        self.is_reduced = False
 
-    def _split(self, request: dict[str, Any]) -> None:
-        """Makes float32 masters, gradients, copies to compute with, and the optimiser."""
+    MOMENTS = ("exp_avg", "exp_avg_sq")
+
+    def _split(self) -> None:
+        """Makes masters, gradients, and copies to compute with."""
+        self.parameters: dict[str, Parameter] = {}
+        if self.settings.sharded:
+            self._shard()
+        else:
+            self._keep_whole()
+        self.gradients = [parameter.gradient for parameter in self.parameters.values()]
+        head = self.parameters["model.embed_tokens.weight" if self.tied else "lm_head.weight"]
+        self.head_gradient = head.gradient if head.whole_gradient is None else head.whole_gradient
+
+    def _keep_whole(self) -> None:
+        """Everything is here. Gradients lie one behind the other, so that they are zeroed and added up at once."""
         device, dtype = self.settings.device, self.settings.dtype
-        self.copies = dict(self.network.named_parameters())
-        self.masters, self.gradients = {}, {}
-        for name, copy in self.copies.items():
-            master = torch.nn.Parameter(copy.detach().to(device, torch.float32))
-            self.masters[name] = master
-            self.gradients[name] = torch.zeros_like(master, requires_grad=False)
+        named = dict(self.network.named_parameters())
+        sizes = [-(-parameter.numel() // 64) * 64 for parameter in named.values()]
+        self.all_gradients = torch.zeros(sum(sizes), device=device)
+        for (name, copy), room in zip(named.items(), self.all_gradients.split(sizes)):
+            master = copy.detach().to(device, torch.float32)
+            gradient = room[: master.numel()].view(master.shape)
+            self.parameters[name] = Parameter(master.shape, master, gradient, copy)
             # In float32 the copy shares the master's memory.
-            copy.data = master.data.to(dtype)
-            copy.requires_grad_(True)
-            copy.register_post_accumulate_grad_hook(functools.partial(add_gradient, self.gradients[name]))
+            self._compute_with(copy, master.to(dtype), gradient)
         self.place()
-        head = "model.embed_tokens.weight" if self.tied else "lm_head.weight"
-        self.head_gradient = self.gradients[head]
-        self._make_optimizer(set(request["decayed"]), request["optimizer"])
+
+    def _compute_with(self, copy: Tensor, values: Tensor, gradient: Tensor) -> None:
+        """Makes a parameter of the model have these values, and leave its gradients there."""
+        copy.data = values
+        copy.requires_grad_(True)
+        add = compiled_add() if self.settings.compile else add_gradient
+        copy.register_post_accumulate_grad_hook(functools.partial(move_gradient, add, gradient))
+
+    def _shard(self) -> None:
+        """Has a part of everything here."""
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+        device, dtype = self.settings.device, self.settings.dtype
+        names = {parameter: name for name, parameter in self.network.named_parameters()}
+        shapes = {name: parameter.shape for parameter, name in names.items()}
+        apart = {self.body.embed_tokens.weight, self.network.lm_head.weight}
+        for copy in apart:
+            size = all_equal(len(copy))
+            whole = F.pad(copy.detach(), (0, 0, 0, size * PLACE.world_size - len(copy))).to(device, torch.float32)
+            master = whole[size * PLACE.rank : size * (PLACE.rank + 1)].clone()
+            parameter = Parameter(copy.shape, master, torch.zeros_like(master), copy, torch.zeros_like(whole)[: len(copy)])
+            self.parameters[names[copy]] = parameter
+            self._compute_with(copy, whole.to(dtype)[: len(copy)], parameter.whole_gradient)
+        policy = MixedPrecisionPolicy(None if dtype == torch.float32 else dtype, torch.float32)
+        mesh = init_device_mesh(device.type, (PLACE.world_size,))
+        self.compile()
+        # Block after block goes to the device, and only its part stays.
+        for layer in self.body.layers:
+            fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+        fully_shard(self.body, mesh=mesh, mp_policy=policy, reshard_after_forward=True, ignored_params=apart)
+        self.network.to(device)
+        self.parts = [module for module in self.body.modules() if isinstance(module, FSDPModule)]
+        for part in self.parts:
+            # Gradients are added up; what a loss is divided by is not known here.
+            part.set_force_sum_reduction_for_comms(True)
+            part.set_gradient_divide_factor(1.0)
+        for name, parameter in self.network.named_parameters():
+            if name not in self.parameters:
+                parameter.requires_grad_(True)
+                parameter.grad = torch.zeros_like(parameter, requires_grad=False)
+                master, gradient = parameter.detach().to_local(), parameter.grad.to_local()
+                self.parameters[name] = Parameter(shapes[name], master, gradient)
+        self.parameters = {name: self.parameters[name] for name in shapes}
 
     def _make_optimizer(self, decayed: set[str], settings: dict[str, float]) -> None:
         """AdamW of PyTorch, whose formula is that of the engine on the CPU: decay first, epsilon outside the root."""
-        assert decayed <= self.masters.keys(), f"no such parameters: {sorted(decayed - self.masters.keys())[:3]}"
+        strangers = decayed - self.parameters.keys()
+        assert not strangers, f"no such parameters: {sorted(strangers)[:3]}"
         groups = []
         for decays in (True, False):
-            members = [master for name, master in self.masters.items() if (name in decayed) == decays]
+            members = [
+                parameter.master
+                for name, parameter in self.parameters.items()
+                if (name in decayed) == decays and parameter.master.numel()
+            ]
             if members:
                 groups.append({"params": members, "weight_decay": settings["weight_decay"] if decays else 0.0})
         betas = settings["beta1"], settings["beta2"]
+        # A rank may have no rows of anything.
+        groups = groups or [{"params": [torch.zeros(1, device=self.settings.device)]}]
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=settings["epsilon"], fused=True)
-        for name, master in self.masters.items():
-            master.grad = self.gradients[name]
+        for parameter in self.parameters.values():
+            master = parameter.master
+            master.grad = parameter.gradient
             self.optimizer.state[master] = {
                 "step": torch.tensor(float(self.updates), device=master.device),
-                "exp_avg": torch.zeros_like(master, requires_grad=False),
-                "exp_avg_sq": torch.zeros_like(master, requires_grad=False),
+                "exp_avg": torch.zeros_like(master),
+                "exp_avg_sq": torch.zeros_like(master),
             }
+
+    def moments(self, key: str) -> dict[str, Tensor]:
+        """First or second ones, as far as they are here, by name."""
+        return {name: self.optimizer.state[parameter.master][key] for name, parameter in self.parameters.items()}
+
+    def masters(self) -> dict[str, Tensor]:
+        """Parameters, as far as they are here, by name."""
+        return {name: parameter.master for name, parameter in self.parameters.items()}
+
+    def size(self) -> int:
+        """Numbers in all parameters."""
+        return sum(parameter.shape.numel() for parameter in self.parameters.values())
 
     @torch.no_grad()
     def _load(self, path: str, parts: dict[str, dict[str, Tensor]]) -> None:
-        """Reads tensors by prefix and name from a safetensors file, exactly."""
+        """Reads tensors by prefix and name from a safetensors file, exactly; of those that are in parts, the rows that are
+        here."""
         try:
             with safe_open(path, "pt") as file:
                 for prefix, tensors in parts.items():
                     for name, tensor in tensors.items():
-                        found = file.get_tensor(prefix + name)
-                        if found.shape != tensor.shape:
-                            shapes = f"{list(found.shape)}, the model has {list(tensor.shape)}"
+                        found = file.get_slice(prefix + name)
+                        parameter = self.parameters.get(name) if hasattr(self, "parameters") else None
+                        shape = list(parameter.shape if parameter else tensor.shape)
+                        if found.get_shape() != shape:
+                            shapes = f"{found.get_shape()}, the model has {shape}"
                             raise UserError(f"in `{path}` tensor `{prefix}{name}` has shape {shapes}")
-                        tensor.copy_(found)
+                        rows = parameter.rows(self.settings.sharded) if parameter else slice(0, shape[0])
+                        if rows.start < rows.stop:
+                            tensor[: rows.stop - rows.start].copy_(found[rows.start : rows.stop])
         except UserError:
             raise
         except Exception as error:
             raise UserError(f"cannot read `{path}`: {error}") from error
 
+    def whole(self, name: str, part: Tensor) -> Tensor:
+        """A parameter or what belongs to it, from the parts of all ranks, which all call this."""
+        return gather_rows(part, self.parameters[name].shape[0]) if self.settings.sharded else part
+
+    def assemble(self) -> None:
+        """Gathers all blocks, and keeps them. One pass does it: all ranks are here now, and may not be later."""
+        if self.settings.sharded:
+            self.body.set_reshard_after_forward(False)
+            with torch.no_grad():
+                one = torch.zeros(1, 1, dtype=torch.int64, device=self.settings.device)
+                self.body(input_ids=one, position_ids=one, use_cache=False)
+
+    def take_apart(self) -> None:
+        if self.settings.sharded:
+            self.body.set_reshard_after_forward(True)
+            for part in self.parts:
+                part.reshard()
+
     def begin(self) -> None:
         """Zeroes the gradient."""
-        self.kept = None
-        torch._foreach_zero_(list(self.gradients.values()))
+        self.kept, self.is_reduced = None, False
+        if not self.settings.sharded:
+            self.all_gradients.zero_()
+            return
+        whole = [parameter.whole_gradient for parameter in self.parameters.values()]
+        torch._foreach_zero_(self.gradients + [gradient for gradient in whole if gradient is not None])
+
+    @torch.no_grad()
+    def reduce(self) -> None:
+        """Adds up what ranks have not added up yet, once a step."""
+        if self.is_reduced or PLACE.world_size == 1:
+            return
+        self.is_reduced = True
+        if not self.settings.sharded:
+            dist.all_reduce(self.all_gradients)
+            return
+        for parameter in self.parameters.values():
+            if (whole := parameter.whole_gradient) is not None:
+                room = len(parameter.gradient) * PLACE.world_size - len(whole)
+                padded = F.pad(whole, (0, 0, 0, room)) if room else whole
+                dist.reduce_scatter_tensor(parameter.gradient, padded)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Makes the copies what the masters are."""
+        copied = [parameter for parameter in self.parameters.values() if parameter.copy is not None]
+        if self.settings.sharded:
+            for parameter in copied:
+                parameter.copy.copy_(gather_rows(parameter.master.to(parameter.copy.dtype), len(parameter.copy)))
+        elif self.settings.dtype != torch.float32:
+            copies, masters = zip(*((parameter.copy.data, parameter.master) for parameter in copied))
+            torch._foreach_copy_(copies, masters)
+
+    def gradient_norm(self) -> float:
+        """The global norm. Parts are added in the order of ranks."""
+        if not self.settings.sharded:
+            return torch.linalg.vector_norm(self.all_gradients, dtype=torch.float64).item()
+        norms = [torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in self.gradients if len(gradient)]
+        square = torch.stack(norms).square().sum() if norms else torch.zeros((), dtype=torch.float64)
+        squares = gather_rows(square.to(self.settings.device)[None], PLACE.world_size).tolist()
+        return math.sqrt(sum(squares)) if all(map(math.isfinite, squares)) else math.nan
 
     def forward(self, tensors: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Log-probabilities and log-sum-exps, [N] each. Keeps the graph up to the head's input."""
@@ -743,8 +1329,9 @@ class Learner(Model):
         assert self.kept is not None, "`forward` comes before `backward`"
         (hidden, targets, lse), self.kept = self.kept, None
         device = self.settings.device
+        assert not self.is_reduced, "`begin` comes before the next step"
         rows = numpy.flatnonzero((d_log_probs != 0) | (d_lse != 0))
-        if len(rows) == len(d_log_probs):
+        if len(rows) == len(hidden):
             inputs = hidden.detach(), self.matrix, targets, lse
             slope = to_device(d_log_probs, device), to_device(d_lse, device)
             d_hidden = self.head.backward(*inputs, slope, self.temperature, self.head_gradient)
@@ -752,7 +1339,7 @@ class Learner(Model):
             some = torch.from_numpy(rows).to(device)
             inputs = hidden.detach()[some], self.matrix, targets[some], lse[some]
             slope = to_device(d_log_probs[rows], device), to_device(d_lse[rows], device)
-            d_hidden = torch.zeros_like(hidden)
+            d_hidden = torch.zeros_like(hidden)  # All that a rank without windows has.
             d_hidden[some] = self.head.backward(*inputs, slope, self.temperature, self.head_gradient)
         hidden.backward(d_hidden)
 
@@ -791,45 +1378,63 @@ class Learner(Model):
     def update(self, learning_rate: float) -> float:
         """Clips the gradient, in place, and takes a step. Returns the global norm before; nothing changes where it is
         not finite."""
-        gradients = list(self.gradients.values())
-        norms = [torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients]
-        norm = torch.linalg.vector_norm(torch.stack(norms)).item()
+        self.reduce()
+        norm = self.gradient_norm()
         if not math.isfinite(norm):
             return norm
         factor = min(1.0, self.clip_norm / (norm + 1e-6)) if self.clip_norm > 0 else 1.0
         if factor < 1.0:
-            torch._foreach_mul_(gradients, factor)
+            torch._foreach_mul_(self.gradients if self.settings.sharded else [self.all_gradients], factor)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
         self.updates += 1
-        if self.settings.dtype != torch.float32:
-            torch._foreach_copy_(list(self.copies.values()), list(self.masters.values()))
+        self.refresh()
         return norm
 
     def save(self, directory: Path, dtype: str, max_shard_bytes: int | None) -> None:
-        """Writes the parameters, and under `state/` the moments and what `dtype` rounds."""
-        write_tensors(directory, "model", self.masters, dtype, max_shard_bytes)
+        """Writes the parameters, and under `state/` the moments and what `dtype` rounds. All ranks call it, rank 0 writes:
+        of what is in parts, one tensor at a time is whole."""
+        write = write_tensors if PLACE.rank == 0 else fetch_tensors
+        shapes = {name: parameter.shape for name, parameter in self.parameters.items()}
+        masters = {name: functools.partial(self.whole, name, master) for name, master in self.masters().items()}
+        write(directory, "model", shapes, masters, dtype, max_shard_bytes)
         state = directory / "state"
-        state.mkdir()
-        moments = {
-            f"{key}.{name}": self.optimizer.state[master][key]
-            for key in ("exp_avg", "exp_avg_sq")
-            for name, master in self.masters.items()
+        if PLACE.rank == 0:
+            state.mkdir()
+        both = {
+            f"{key}.{name}": (name, functools.partial(self.whole, name, moment))
+            for key in self.MOMENTS
+            for name, moment in self.moments(key).items()
         }
-        write_tensors(state, "optimizer", moments, "f32", None)
+        moments = {key: moment for key, (_, moment) in both.items()}
+        write(state, "optimizer", {key: shapes[name] for key, (name, _) in both.items()}, moments, "f32", None)
         if dtype != "f32":
-            write_tensors(state, "parameters", self.masters, "f32", None)
+            write(state, "parameters", shapes, masters, "f32", None)
 
     def close(self) -> None:
         super().close()
-        self.masters = self.gradients = self.copies = self.optimizer = self.head_gradient = self.kept = None
+        self.parameters = self.gradients = self.all_gradients = self.optimizer = self.head_gradient = self.kept = None
+        self.parts = None
 
 
-def add_gradient(total: Tensor, parameter: Tensor) -> None:
-    """Moves a gradient that autograd has just made into its float32 sum."""
-    total.add_(parameter.grad)
-    parameter.grad = None
+def add_gradient(total: Tensor, gradient: Tensor) -> None:
+    """Adds a gradient, in whatever type, to its float32 sum."""
+    total.add_(gradient)
+
+
+@functools.cache
+def compiled_add() -> Callable[[Tensor, Tensor], None]:
+    """[`add_gradient`] for any length: where types differ the one of PyTorch is slow."""
+    return torch.compile(add_gradient, dynamic=True)
+
+
+def move_gradient(add: Callable[[Tensor, Tensor], None], total: Tensor, parameter: Tensor) -> None:
+    """Moves a gradient that autograd has just made into its sum."""
+    gradient, parameter.grad = parameter.grad, None
+    if gradient.is_contiguous() and gradient.numel() > 1:
+        total, gradient = total.view(-1), gradient.view(-1)
+    add(total, gradient)
 
 
 def finite(value: float) -> float | None:
@@ -900,8 +1505,17 @@ def distances(learner: Model, reference: Model, tensors: dict[str, Any]) -> Tens
 # --- Files ---
 
 
+Fetch = Callable[[], Tensor]
+
+
+def fetch_tensors(_: Path, __: str, ___: Any, tensors: dict[str, Fetch], *____: Any) -> None:
+    """What a rank that does not write does while rank 0 writes."""
+    for name in sorted(tensors, key=str.encode):
+        tensors[name]()
+
+
 def write_tensors(
-    directory: Path, stem: str, tensors: dict[str, Tensor], dtype: str, max_shard_bytes: int | None
+    directory: Path, stem: str, shapes: dict[str, torch.Size], tensors: dict[str, Fetch], dtype: str, max_shard_bytes: int | None
 ) -> None:
     """Writes safetensors files in order of name, one tensor at a time; where they take more than `max_shard_bytes`,
     numbered shards and an index."""
@@ -912,42 +1526,44 @@ def write_tensors(
     shards: list[list[str]] = [[]]
     filled = 0
     for name in sorted(tensors, key=str.encode):
-        more = tensors[name].numel() * size
+        more = shapes[name].numel() * size
         if shards[-1] and max_shard_bytes is not None and filled + more > max_shard_bytes:
             shards.append([])
             filled = 0
         shards[-1].append(name)
         filled += more
     if len(shards) == 1:
-        write_file(directory / f"{stem}.safetensors", {name: tensors[name] for name in shards[0]}, dtype)
+        write_file(directory / f"{stem}.safetensors", shapes, {name: tensors[name] for name in shards[0]}, dtype)
         return
     weight_map = {}
     for number, names in enumerate(shards, 1):
         file = f"{stem}-{number:05}-of-{len(shards):05}.safetensors"
-        write_file(directory / file, {name: tensors[name] for name in names}, dtype)
+        write_file(directory / file, shapes, {name: tensors[name] for name in names}, dtype)
         weight_map |= dict.fromkeys(names, file)
-    total = sum(tensor.numel() * size for tensor in tensors.values())
+    total = sum(shape.numel() * size for shape in shapes.values())
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     text = json.dumps(index, indent=2, ensure_ascii=False) + "\n"
     write_whole(directory / f"{stem}.safetensors.index.json", lambda file: file.write(text.encode()))
 
 
-def write_file(path: Path, tensors: dict[str, Tensor], dtype: str) -> None:
+def write_file(path: Path, shapes: dict[str, torch.Size], tensors: dict[str, Fetch], dtype: str) -> None:
     """One safetensors file, byte for byte as the `safetensors` library writes it."""
     target, size = (torch.float32, 4) if dtype == "f32" else (torch.bfloat16, 2)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
-    for name, tensor in tensors.items():
-        start, end = end, end + tensor.numel() * size
-        header[name] = {"dtype": dtype.upper(), "shape": list(tensor.shape), "data_offsets": [start, end]}
+    for name in tensors:
+        start, end = end, end + shapes[name].numel() * size
+        header[name] = {"dtype": dtype.upper(), "shape": list(shapes[name]), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
 
     def content(file: BinaryIO) -> None:
         file.write(struct.pack("<Q", len(text)) + text)
-        for tensor in tensors.values():
+        for name, fetch in tensors.items():
+            tensor = fetch().detach()
+            assert tensor.shape == shapes[name], name
             if tensor.numel():
-                numbers = tensor.detach().to(target).cpu().contiguous().view(-1).view(torch.uint8)
+                numbers = tensor.to(target).cpu().contiguous().view(-1).view(torch.uint8)
                 file.write(memoryview(numbers.numpy()))
 
     write_whole(path, content)
@@ -1052,8 +1668,8 @@ class Generation:
 
     PROMPT_TOKENS = 1 << 14
 
-    def __init__(self, model: Model, header: dict[str, Any], tensors: dict[str, Any], channel: Channel):
-        self.model, self.channel, self.device = model, channel, model.settings.device
+    def __init__(self, model: Model, header: dict[str, Any], tensors: dict[str, Any], link: Link):
+        self.model, self.link, self.device = model, link, model.settings.device
         self.settings = header
         self.ends = set(header["end_tokens"]) | getattr(model, "end_tokens", set())
         self.stops = [list(stop) for stop in header["stop_sequences"]]
@@ -1061,7 +1677,9 @@ class Generation:
         prompts = numpy.split(model.check(tensors["prompts"]), ends[:-1]) if len(ends) else []
         self.requests = [
             Request(index, prompt, int(max_new), numpy.random.Generator(numpy.random.Philox(int(seed) & (1 << 64) - 1)))
-            for index, (prompt, max_new, seed) in enumerate(zip(prompts, tensors["max_new"], tensors["seeds"]))
+            for index, (prompt, max_new, seed) in enumerate(
+                zip(prompts, tensors["max_new"], tensors["seeds"]), header.get("first", 0)
+            )
         ]
         if any(not len(request.prompt) for request in self.requests):
             raise UserError("a prompt is empty")
@@ -1181,13 +1799,10 @@ class Generation:
             "tokens": tokens.astype(numpy.uint32),
             "log_probs": scores.astype(numpy.float32),
         }
-        self.channel.send({"event": "tokens"}, arrays)
-        frame = self.channel.receive()
-        if frame is None:
-            sys.exit(0)
-        if frame[0].get("op") != "continue":
-            raise ProtocolError(f"`continue` was expected, not `{frame[0].get('op')}`")
-        return set(frame[0].get("stop", []))
+        header, _ = self.link.exchange({"event": "tokens"}, arrays)
+        if header.get("op") != "continue":
+            raise ProtocolError(f"`continue` was expected, not `{header.get('op')}`")
+        return set(header.get("stop", []))
 
     def is_finished(self, request: Request, stopped: bool) -> bool:
         """Whether a request ends with its last token; says why."""
@@ -1218,10 +1833,11 @@ class Worker:
 
     LEARNER = 0
 
-    def __init__(self, channel: Channel):
-        self.channel = channel
+    def __init__(self, link: Link, company: Company | None):
+        self.link, self.company = link, company
         self.settings = Settings(choose_device("auto"))
         self.models: dict[int, Model] = {}
+        self.shares = Shares()
 
     def hello(self) -> dict[str, Any]:
         """What is here."""
@@ -1252,19 +1868,41 @@ class Worker:
 
     def serve(self) -> None:
         """Answers until the stream ends or `bye`."""
-        self.channel.send(self.hello())
-        while (frame := self.channel.receive()) is not None:
-            header, tensors = frame
+        if PLACE.rank == 0:
+            self.link.send(self.hello())
+        while True:
+            header, tensors = self.link.receive()
             if header.get("op") == "bye":
-                self.channel.send({"ok": True})
-                return
+                self.link.send({"ok": True})
+                if self.company:
+                    self.company.part()
+                # Without the end of Python, which would wait for the thread that reads.
+                os._exit(0)
             started = time.perf_counter()
-            answer, arrays = self.answer(header, tensors)
+            answer, arrays = self.answer_all(header, tensors)
             # So that the other side can tell computing from talking.
             answer["seconds"] = time.perf_counter() - started
-            self.channel.send(answer, arrays)
+            self.link.send(answer, arrays)
             # The largest buffers go before the next request makes its own.
-            del frame, header, tensors, answer, arrays
+            del header, tensors, answer, arrays
+
+    def answer_all(self, header: dict[str, Any], tensors: dict[str, Any]) -> Answer:
+        """The answer of all ranks together."""
+        if self.company is None:
+            return self.answer(header, tensors)
+        if header.get("op") == "configure":
+            header = header | {"store": self.open_store()}
+        shares = self.shares.cut(header, tensors)
+        self.company.ask(header, shares)
+        answers = self.company.gather(self.answer(header | shares[0][0], shares[0][1]))
+        return self.shares.join(header["op"], answers) if answers[0][0]["ok"] else answers[0]
+
+    def open_store(self) -> int | None:
+        """The port where the ranks of this machine find one another; those of a launcher have found one another."""
+        global STORE
+        if CHILDREN is not None and STORE is None:
+            STORE = dist.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
+        return STORE.port if CHILDREN is not None else None
 
     def answer(self, header: dict[str, Any], tensors: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The answer to one request: what it gives, or what went wrong."""
@@ -1320,13 +1958,17 @@ class Worker:
             raise UserError(f"there is no dtype `{header['dtype']}`", "use f32 or bf16")
         if header["attention"] not in ("auto", "varlen", "sdpa"):
             raise UserError(f"there is no attention `{header['attention']}`", "use auto, varlen or sdpa")
+        if header.get("sharding", "full") not in ("full", "none"):
+            raise UserError(f"there is no sharding `{header['sharding']}`", "use full or none")
         device = choose_device(header["device"])
         dtype = torch.float32 if header["dtype"] == "f32" else torch.bfloat16
         if device.type == "cuda":
             torch.cuda.set_device(device)
             if dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported():
                 raise UserError(f"{torch.cuda.get_device_name(device)} has no bf16", 'use dtype = "f32"')
-        self.settings = Settings(device, dtype, bool(header["compile"]), header["attention"])
+        sharded = PLACE.world_size > 1 and header.get("sharding", "full") == "full"
+        self.settings = Settings(device, dtype, bool(header["compile"]), header["attention"], sharded)
+        join_ranks(device, header.get("store"))
         torch.set_float32_matmul_precision("high" if header["tf32"] else "highest")
         torch.manual_seed(header["seed"] & (1 << 63) - 1)
         if header.get("threads"):
@@ -1342,7 +1984,7 @@ class Worker:
     def op_learn(self, header: dict[str, Any], _: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         self.models.pop(self.LEARNER, None)
         learner = self.models[header["model"]] = Learner(self.settings, header)
-        return self.describe(learner) | {"parameters": sum(map(torch.numel, learner.masters.values()))}, {}
+        return self.describe(learner) | {"parameters": learner.size()}, {}
 
     def op_close(self, header: dict[str, Any], _: Any) -> None:
         if model := self.models.pop(header["model"], None):
@@ -1351,7 +1993,7 @@ class Worker:
             torch.cuda.empty_cache()
 
     def op_log_probs(self, header: dict[str, Any], tensors: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        log_probs = self.models[header["model"]].log_probs(tensors, header["unmasked"])
+        log_probs = self.models[header["model"]].log_probs(tensors, header["unmasked"] or header.get("idle", False))
         return {}, {"log_probs": to_array(log_probs)}
 
     def op_distances(self, header: dict[str, Any], tensors: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -1361,9 +2003,10 @@ class Worker:
     def op_begin(self, *_: Any) -> None:
         self.learner().begin()
 
-    def op_forward(self, _: Any, tensors: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        log_probs, lse = self.learner().forward(tensors)
-        return {}, {"log_probs": to_array(log_probs), "lse": to_array(lse)}
+    def op_forward(self, header: dict[str, Any], tensors: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        log_probs, lse = (to_array(part) for part in self.learner().forward(tensors))
+        rows = 0 if header.get("idle") else len(log_probs)
+        return {}, {"log_probs": log_probs[:rows], "lse": lse[:rows]}
 
     def op_backward(self, _: Any, tensors: dict[str, Any]) -> None:
         self.learner().backward(tensors["d_log_probs"], tensors["d_lse"])
@@ -1378,16 +2021,27 @@ class Worker:
         return {"gradient_norm": finite(self.learner().update(header["learning_rate"]))}, {}
 
     def op_gradients(self, *_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        return {}, {name: to_array(gradient) for name, gradient in self.learner().gradients.items()}
+        learner = self.learner()
+        learner.reduce()
+        return {}, self.collect({name: parameter.gradient for name, parameter in learner.parameters.items()})
 
     def op_parameters(self, *_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        return {}, {name: to_array(master) for name, master in self.learner().masters.items()}
+        return {}, self.collect(self.learner().masters())
+
+    def collect(self, parts: dict[str, Tensor]) -> dict[str, Any]:
+        """Whole tensors of the learner by name, on rank 0."""
+        arrays = {}
+        for name, part in parts.items():
+            whole = self.learner().whole(name, part)
+            if PLACE.rank == 0:
+                arrays[name] = to_array(whole)
+        return arrays
 
     def op_save(self, header: dict[str, Any], _: Any) -> None:
         self.learner().save(Path(header["directory"]), header["dtype"], header.get("max_shard_bytes"))
 
     def op_generate(self, header: dict[str, Any], tensors: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        requests = Generation(self.models[header["model"]], header, tensors, self.channel).run()
+        requests = Generation(self.models[header["model"]], header, tensors, self.link).run()
         tokens = [token for request in requests for token in request.tokens]
         log_probs = [log_prob for request in requests for log_prob in request.log_probs]
         return {}, {
@@ -1409,5 +2063,77 @@ class Worker:
         return {"peak_bytes": peak, "allocated_bytes": resident}, {}
 
 
+def join_ranks(device: torch.device, port: int | None) -> None:
+    """Makes ranks able to exchange tensors."""
+    if PLACE.world_size == 1 or dist.is_initialized():
+        return
+    wait = datetime.timedelta(seconds=PLACE.limit + 60)
+    store = STORE or dist.TCPStore("127.0.0.1", port, None, False)
+    backend, more = ("nccl", {"device_id": device}) if device.type == "cuda" else ("gloo", {})
+    dist.init_process_group(
+        backend, store=dist.PrefixStore("remit", store), rank=PLACE.rank, world_size=PLACE.world_size, timeout=wait, **more
+    )
+
+
+class Shares:
+    """How requests are cut into the parts of ranks, and their answers joined."""
+
+    OF_WINDOWS = ("log_probs", "distances", "forward", "distill")
+    """Requests with a batch."""
+
+    def __init__(self):
+        self.rows: list[int] = []
+        """Predictions of each rank in the last batch."""
+
+    def cut(self, header: dict[str, Any], tensors: dict[str, Any]) -> list[Answer]:
+        """What each rank gets beside the request: more of a header, and its arrays."""
+        op, ranks = header.get("op"), range(PLACE.world_size)
+        if op in self.OF_WINDOWS:
+            self.rows = []
+            return [self.windows(tensors, share_of(len(tensors["inputs"]), rank)) for rank in ranks]
+        if op == "backward":
+            return [({}, self.slopes(tensors, rank)) for rank in ranks]
+        if op == "generate":
+            return [self.requests(tensors, share_of(len(tensors["lengths"]), rank)) for rank in ranks]
+        return [({}, tensors) for _ in ranks]
+
+    def windows(self, tensors: dict[str, Any], share: slice) -> Answer:
+        """Some windows. A rank without any computes the first one with nothing unmasked: parameters are gathered by all ranks."""
+        count = share.stop - share.start
+        part = {name: array[share] if count else array[:1] for name, array in tensors.items()}
+        if not count:
+            part["mask"] = numpy.zeros_like(part["mask"])
+        self.rows.append(part["inputs"].size if count else 0)
+        return {"idle": not count}, part
+
+    def slopes(self, tensors: dict[str, Any], rank: int) -> dict[str, Any]:
+        """The slopes of a rank's rows."""
+        start = sum(self.rows[:rank])
+        return {name: array[start : start + self.rows[rank]] for name, array in tensors.items()}
+
+    @staticmethod
+    def requests(tensors: dict[str, Any], share: slice) -> Answer:
+        """Some requests to continue."""
+        ends = numpy.concatenate([[0], numpy.cumsum(tensors["lengths"], dtype=numpy.int64)])
+        part = {name: array[share] for name, array in tensors.items() if name != "prompts"}
+        return {"first": share.start}, part | {"prompts": tensors["prompts"][ends[share.start] : ends[share.stop]]}
+
+    def join(self, op: str, answers: list[Answer]) -> Answer:
+        """One answer of all. Sums are added in the order of ranks."""
+        headers, arrays = [header for header, _ in answers], [arrays for _, arrays in answers]
+        first = dict(headers[0])
+        if op in (*self.OF_WINDOWS, "generate"):
+            if op == "distill":
+                for key in ("cross_entropy", "divergence"):
+                    values = [header[key] for header in headers]
+                    first[key] = None if None in values else finite(sum(values))
+                bad = [sum(self.rows[:rank]) + header["bad_row"] for rank, header in enumerate(headers) if header["bad_row"] is not None]
+                first["bad_row"] = bad[0] if bad else None
+            return first, {name: numpy.concatenate([part[name] for part in arrays]) for name in arrays[0]}
+        if op == "memory":
+            first |= {key: max(header[key] for header in headers) for key in ("peak_bytes", "allocated_bytes")}
+        return first, arrays[0]
+
+
 if __name__ == "__main__":
-    Worker(CHANNEL).serve()
+    Worker(*meet()).serve()

@@ -5,6 +5,7 @@
 
 use super::error::{Error, Kind};
 use super::protocol::{self, Array, Frame, FrameError, Header, Values};
+use crate::settings::TorchSettings;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -25,6 +26,8 @@ const LINES: usize = 40;
 const BYTES: usize = 16 << 10;
 /// How long a worker may take to end once its standard input has.
 const GRACE: Duration = Duration::from_secs(3);
+/// How much later than the first of several processes an answer is given up.
+const LATER: Duration = Duration::from_secs(15);
 
 /// What a worker says of itself when it is ready.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, serde::Serialize)]
@@ -100,19 +103,38 @@ pub(super) fn find_python(setting: Option<&Path>) -> Result<PathBuf, Error> {
     programs.find(|program| program.is_file()).ok_or(Error::NoPython)
 }
 
+/// What starts the worker, with its program in `directory`.
+pub(super) fn command(python: &Path, directory: &Path, settings: &TorchSettings) -> Result<Command, Error> {
+    let program = directory.join("worker.py");
+    std::fs::write(&program, SOURCE)
+        .map_err(|cause| Error::Temporary { directory: directory.to_owned(), cause })?;
+    let mut command = Command::new(python);
+    command.arg("-u").arg(program).env("PYTHONUTF8", "1");
+    command.args(["--limit", &settings.timeout_seconds.to_string()]);
+    match settings.launcher {
+        Some(launcher) => command.args(["--launcher", launcher.name()]),
+        None => command.args(["--processes", &settings.processes.to_string()]),
+    };
+    // On the CPU: threads that wait by spinning make steps many times slower where others want the cores.
+    if std::env::var_os("OMP_WAIT_POLICY").is_none() {
+        command.env("OMP_WAIT_POLICY", "PASSIVE");
+    }
+    Ok(command)
+}
+
 impl Worker {
     /// Starts the worker in `directory`, where its program is written to.
-    pub fn start(python: &Path, directory: &Path, limit: Duration) -> Result<(Worker, Hello), Error> {
-        let program = directory.join("worker.py");
-        std::fs::write(&program, SOURCE)
-            .map_err(|cause| Error::Temporary { directory: directory.to_owned(), cause })?;
-        let mut command = Command::new(python);
-        command.arg("-u").arg(program).env("PYTHONUTF8", "1");
-        // On the CPU: threads that wait by spinning make steps many times slower where others want the cores.
-        if std::env::var_os("OMP_WAIT_POLICY").is_none() {
-            command.env("OMP_WAIT_POLICY", "PASSIVE");
+    pub fn start(
+        python: &Path,
+        directory: &Path,
+        settings: &TorchSettings,
+    ) -> Result<(Worker, Hello), Error> {
+        let mut limit = Duration::from_secs_f64(settings.timeout_seconds);
+        if settings.processes > 1 || settings.launcher.is_some() {
+            // The first process says which of the others is late.
+            limit += LATER;
         }
-        Worker::spawn(command, limit)
+        Worker::spawn(command(python, directory, settings)?, limit)
     }
 
     /// Starts a program that speaks the protocol.
@@ -245,6 +267,10 @@ impl Worker {
             traceback: Option<String>,
         }
         match Report::deserialize(error) {
+            Ok(Report { kind: Kind::Ended, message, traceback, .. }) => {
+                self.give_up(GRACE);
+                Error::Ended { operation, status: message, words: traceback.unwrap_or_default() }
+            }
             Ok(Report { kind, message, hint, traceback }) => {
                 let traceback = traceback.filter(|_| kind == Kind::Internal);
                 Error::Answer { operation, kind, message, hint, traceback }
