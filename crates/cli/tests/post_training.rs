@@ -270,3 +270,52 @@ fn settings_that_make_no_sense_are_named() {
         home.remit("midtrain --config recipe.toml --quiet --midtrain.data.examples.files=['rows.jsonl']");
     assert!(misplaced.stderr.contains("`midtrain.data.examples` is for `sft`"), "{}", misplaced.stderr);
 }
+
+#[test]
+fn impossible_ground_truths_are_named_before_anything_is_done() {
+    let home = Home::trained();
+    home.write(
+        "rows-no.jsonl",
+        "{\"prompt\":\"1 plus\",\"solution\":\"2\"}\n{\"prompt\":\"1 plus\",\"solution\":\"x^2+1\"}\n\
+         {\"prompt\":\"1 plus\",\"solution\":\"\"}\n{\"prompt\":\"1 plus\",\"solution\":\"none\"}\n",
+    );
+    let line = "rl rows-no.jsonl --config recipe.toml --quiet --verifier gsm8k";
+    for line in [line.to_owned(), format!("{line} --dry-run")] {
+        let refused = home.remit(&line);
+        assert_eq!(refused.code, Some(1), "{line}");
+        let wanted = "rows-no.jsonl:2: verifier `gsm8k` can never accept the ground truth `x^2+1`: it has no number that can be read; nor those of 2 more rows";
+        assert!(refused.stderr.contains(wanted), "{}", refused.stderr);
+    }
+    let plan = home.json(&format!("{line} --dry-run --json --rl.impossible=drop"));
+    assert_eq!((&plan["prompts"], &plan["impossible"]), (&Value::from(1), &Value::from(3)));
+}
+
+#[test]
+fn verdicts_on_the_completions_of_a_file_say_why() {
+    let home = Home::trained();
+    let rows = [
+        (r"It is \boxed{\frac{1}{2}}.", "0.5", "boxed"),
+        (r"It is \boxed{\frac{1}{2}}.", "2", "gsm8k"),
+        (r"\boxed{1{,}000}", "1000", "gsm8k"),
+        ("$9{,}500", "500", "gsm8k"),
+        (r"\boxed{\sin x}", "1", "math"),
+        ("5", "none", "gsm8k"),
+    ];
+    let line = |&(completion, solution, verifier): &(&str, &str, &str)| {
+        serde_json::json!({ "completion": completion, "solution": solution, "verifier": verifier })
+            .to_string()
+            + "\n"
+    };
+    home.write("judged.jsonl", rows.iter().map(line).collect::<String>());
+    let result = home.json("verify judged.jsonl --json --quiet");
+    let outcomes: Vec<&str> =
+        result["rows"].as_array().unwrap().iter().map(|row| row["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["right", "no_answer", "right", "wrong", "undecided", "undecided"]);
+    assert_eq!(result["impossible"], 1);
+    assert_eq!(result["mean_reward"].as_f64(), Some(2.0 / 6.0));
+    let text = home.ok("verify judged.jsonl --quiet");
+    assert!(text.contains("judged.jsonl:4: 0 wrong: `9500` is not `500`\n"), "{text}");
+    assert!(text.contains("judged.jsonl:6: verifier `gsm8k` can never accept the ground truth"), "{text}");
+    let all = home.ok("verify judged.jsonl --quiet --verifier exact --dry-run");
+    assert!(all.ends_with("6 rows, no completion\n"), "{all}");
+}
