@@ -77,6 +77,10 @@ impl Stage {
         match self {
             // Its post-processor puts the end token in front of a text.
             Stage::Tokenizer => 2,
+            // The verifier of last numbers refuses what it cannot read.
+            Stage::Rl => 2,
+            // No question is among its own solved examples.
+            Stage::Eval => 2,
             _ => 1,
         }
     }
