@@ -343,6 +343,10 @@ fn damage_is_named_and_made_good() {
     home.ok(line);
     let (first, before) = (report(&home, "wheel"), outcome(&home, "wheel"));
     let pretrain = nodes(&first, |node| node["stage"] == "pretrain").remove(0);
+    // What a kill leaves that comes right behind a node's record.
+    home.write(&format!("wheel/nodes/{pretrain}/begun.json"), "{}");
+    home.ok(line);
+    check_same("begun.json", &before, &outcome(&home, "wheel"));
     let damage: [(&str, &dyn Fn()); 3] = [
         ("is missing", &|| fs::remove_dir_all(home.checkpoint(&format!("wheel/nodes/{pretrain}"))).unwrap()),
         ("is missing or cut", &|| {

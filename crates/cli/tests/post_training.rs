@@ -319,3 +319,81 @@ fn verdicts_on_the_completions_of_a_file_say_why() {
     let all = home.ok("verify judged.jsonl --quiet --verifier exact --dry-run");
     assert!(all.ends_with("6 rows, no completion\n"), "{all}");
 }
+
+/// Every stage takes along what its checkpoint came with: all templates, the tokenizer's older files, all end tokens.
+#[test]
+fn what_a_checkpoint_came_with_stays_with_it() {
+    let home = Home::trained();
+    home.copy(&format!("pretrain/checkpoints/{}", name_of(&home.checkpoint("pretrain"))), "theirs");
+    let chat = "{% for m in messages %}{{ m.role + ':' + m.content + '\\n' }}{% endfor %}";
+    std::fs::create_dir(home.at("theirs/additional_chat_templates")).unwrap();
+    let ours = [
+        ("chat_template.jinja", chat.to_owned()),
+        ("additional_chat_templates/tool_use.jinja", format!("TOOLS {chat}")),
+        ("special_tokens_map.json", "{\"pad_token\": \"<|endoftext|>\"}".to_owned()),
+        ("added_tokens.json", "{}".to_owned()),
+        ("tokenizer_config.json", "{\"chat_template\": \"older\", \"model_max_length\": 64}".to_owned()),
+        ("tokenizer.model", "of another program".to_owned()),
+    ];
+    for (name, text) in &ours {
+        home.write(&format!("theirs/{name}"), text);
+    }
+    home.write("theirs/generation_config.json", "{\"eos_token_id\": [0, 7], \"top_k\": 5}");
+    let kept = |run: &str| {
+        let checkpoint = home.checkpoint(run);
+        for (name, text) in &ours {
+            let found = std::fs::read_to_string(checkpoint.join(name))
+                .unwrap_or_else(|error| panic!("{run}: {name}: {error}"));
+            assert_eq!(found, *text, "{run}: {name}");
+        }
+        let generation = std::fs::read(checkpoint.join("generation_config.json")).unwrap();
+        let generation: Value = serde_json::from_slice(&generation).unwrap();
+        assert_eq!(generation["eos_token_id"], serde_json::json!([0, 7]), "{run}");
+        assert_eq!(generation["top_k"], 5, "{run}");
+    };
+    home.write("pairs.jsonl", "{\"prompt\":\"1 plus 1 is\",\"chosen\":\" 2.\",\"rejected\":\" 3.\"}\n");
+    home.ok("midtrain --config recipe.toml --quiet --from theirs --run mid --midtrain.objective.kind=ntp --steps 1");
+    kept("mid");
+    home.ok("sft --config recipe.toml --quiet --from mid --run tuned --steps 1");
+    kept("tuned");
+    home.ok("dpo pairs.jsonl --quiet --from tuned --run preferred --steps 1 --dpo.window=32");
+    kept("preferred");
+    home.ok("rl --config recipe.toml --quiet --from preferred --run rewarded --steps 1");
+    kept("rewarded");
+
+    // A template of one's own takes the place of all others.
+    home.write("mine.jinja", chat.replace(':', ">"));
+    home.ok("sft --config recipe.toml --quiet --from mid --run mine --steps 1 --template mine.jinja");
+    let mine = home.checkpoint("mine");
+    assert_eq!(std::fs::read_to_string(mine.join("chat_template.jinja")).unwrap(), chat.replace(':', ">"));
+    assert!(!mine.join("additional_chat_templates").exists());
+    let config: Value =
+        serde_json::from_slice(&std::fs::read(mine.join("tokenizer_config.json")).unwrap()).unwrap();
+    assert_eq!(config, serde_json::json!({"model_max_length": 64}));
+    assert!(mine.join("tokenizer.model").is_file());
+}
+
+/// The same corpus, whose documents end with another token than the learner knows.
+#[test]
+fn documents_end_as_the_learner_ends() {
+    let home = Home::trained();
+    home.copy(&format!("pretrain/checkpoints/{}", name_of(&home.checkpoint("pretrain"))), "theirs");
+    home.write("theirs/generation_config.json", "{\"eos_token_id\": [5, 7]}");
+    home.write("theirs/tokenizer_config.json", "{\"eos_token\": null}");
+    let refused = home.remit(
+        "midtrain --config recipe.toml --from theirs --run mid --midtrain.objective.kind=ntp --steps 1 --dry-run",
+    );
+    assert_eq!(refused.code, Some(1));
+    let error =
+        "documents in the token store `tokens` end with token 0, and the learner `theirs` ends with 5 or 7";
+    assert!(refused.stderr.contains(error), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("hint: prepare the corpus again with `--tokenizer theirs`"),
+        "{}",
+        refused.stderr
+    );
+}
+
+fn name_of(path: &std::path::Path) -> &str {
+    path.file_name().unwrap().to_str().unwrap()
+}

@@ -27,7 +27,5 @@ pub use progress::Progress;
 pub use read::{Format, Skipped, Source, Split, TokenDtype, files_at};
 pub use remit_fault::Error;
 pub use token_store::{Dtype, Manifest, SourceEntry, TokenStore};
-pub use tokenizer::{
-    Bos, CHAT_TEMPLATE_FILE, Digits, Tokenizer, TrainTokenizer, TrainedTokenizer, train_tokenizer,
-};
+pub use tokenizer::{Bos, Companions, Digits, Tokenizer, TrainTokenizer, TrainedTokenizer, train_tokenizer};
 pub use windows::Windows;

@@ -1,7 +1,7 @@
 //! Content hashes of what a user gives: the same content has the same hash wherever it lies.
 
 use crate::Error;
-use remit_corpus::{TokenStore, Tokenizer, files_at};
+use remit_corpus::{Companions, TokenStore, Tokenizer, files_at};
 use remit_store::hash::{hash_bytes, hash_checkpoint, hash_file};
 use std::path::Path;
 
@@ -36,8 +36,10 @@ pub(crate) fn hash_files(key: &str, path: &Path) -> Result<String, Error> {
 /// Of a checkpoint with what lies beside its model.
 pub(crate) fn hash_model(checkpoint: &Path) -> Result<String, Error> {
     let mut text = hash_checkpoint(checkpoint)?;
-    for name in COMPANIONS {
-        let path = checkpoint.join(name);
+    let templates = Companions::chat_template_files(checkpoint)?.into_iter().map(|(name, _)| name);
+    let templates = templates.filter(|name| !COMPANIONS.contains(&name.as_str()));
+    for name in COMPANIONS.map(str::to_owned).into_iter().chain(templates) {
+        let path = checkpoint.join(&name);
         if path.is_file() {
             text += &format!("\n{name} {}", hash_file(&path)?);
         }

@@ -108,6 +108,7 @@ impl<R: Runner> Turn<'_, R> {
         let state = state::examine(self.graph, index, look)?;
         match &state {
             State::Done => {
+                state::tidy(node)?;
                 self.done.insert(index);
                 if look == Look::Whole {
                     self.whole.insert(index);

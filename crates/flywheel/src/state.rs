@@ -207,10 +207,16 @@ pub(crate) fn finish(
         cost,
     };
     atomic::write_json(&node.directory.join(files::NODE), &record)?;
+    tidy(node)?;
+    Ok(differs)
+}
+
+/// Removes what only a node needs that is being made. One that was killed between its record and this has it still.
+pub(crate) fn tidy(node: &Node) -> Result<(), Error> {
     for name in [BEGUN, FORMER] {
         atomic::remove(&node.directory.join(name))?;
     }
-    Ok(differs)
+    Ok(())
 }
 
 /// The files of a node that are its result. Of a checkpoint, `integrity.json` stands for all.

@@ -7,8 +7,8 @@ use crate::settings::{STAGE, Settings};
 use crate::transcripts;
 use crate::update::{Outcome, Sequence, update};
 use crate::verifiers::Verifiers;
-use remit_corpus::Tokenizer;
 use remit_corpus::examples::{Encoder, Example};
+use remit_corpus::{Companions, Tokenizer};
 use remit_engine::{Engine, ModelId, Usage};
 use remit_model::generate::Finish;
 use remit_model::{Architecture, Frozen, Keep, Workspace};
@@ -16,7 +16,7 @@ use remit_store::hash::hash_checkpoint;
 use remit_train::held_out::HeldOutPlan;
 use remit_train::metrics::StepRecord;
 use remit_train::{
-    Companions, First, Frame, Memory, Method, MicroBatch, Planned, Progress, Stage, Start, Taken, keep,
+    First, Frame, Memory, Method, MicroBatch, Planned, Progress, Stage, Start, Taken, keep,
     locate_checkpoint, open_model,
 };
 use std::collections::BTreeMap;
@@ -168,7 +168,7 @@ impl Planned for Plan {
         if let Some(reference) = &reference {
             inputs.insert("reference".into(), hash_checkpoint(reference)?);
         }
-        let companions = Companions { tokenizer: Some(start.clone()), chat_template };
+        let companions = Companions::read(&start)?.with_chat_template(chat_template.as_deref());
         let start = Start::From(start, settings.common.moments);
         let mut frame = Frame::new(&settings, settings.steps(), start);
         frame.learning.end_tokens = self.stop_tokens;

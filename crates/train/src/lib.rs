@@ -35,7 +35,7 @@ pub use fit::{MicroBatch, fit, go_on};
 pub use health::Health;
 pub use plan::{Material, Plan, keep, locate_checkpoint, open_model};
 pub use refusal::Refusal;
-pub use resume::{Companions, Progress};
+pub use resume::Progress;
 pub use run::{Frame, Method, Observer, Silent, Start, Summary, Taken, read_summary};
 pub use score::{ScoreObserver, ScorePlan, ScoreSettings, score};
 pub use settings::{Settings, Text};

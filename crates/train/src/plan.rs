@@ -2,7 +2,6 @@
 
 use crate::fit::MicroBatch;
 use crate::held_out::HeldOutPlan;
-use crate::resume::Companions;
 use crate::run::{Frame, Method, Start};
 use crate::settings::{Settings, Text, wrong};
 use crate::stage::{Memory, Planned, Stage};
@@ -10,12 +9,13 @@ use crate::text::TextMethod;
 use crate::{Error, First};
 use remit_batch::Window;
 use remit_corpus::examples::{Encoder, Example, Examples, Packed, Rows};
-use remit_corpus::{Order, SourceSummary, TokenStore, Tokenizer, Windows};
+use remit_corpus::{Companions, Order, SourceSummary, TokenStore, Tokenizer, Windows};
+use remit_fault::fault;
 use remit_model::{Architecture, Decoder, Frozen, Keep, Workspace};
 use remit_store::checkpoint::locate;
 use remit_store::hash::{hash_bytes, hash_checkpoint};
 use remit_store::scores::{ScoreKey, ScoreStore};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -175,6 +175,7 @@ impl Stage for Text {
         match &material {
             Material::Store(windows, _) => {
                 check_model("learner", &learner_path, &architecture, windows.store(), window)?;
+                check_end(&learner_path, &architecture, windows.store())?;
             }
             Material::Examples { .. } => check_window(&learner_path, &architecture, window)?,
         }
@@ -274,10 +275,12 @@ impl Planned for Plan {
         if let Some(reference) = &reference {
             inputs.insert("reference".into(), hash_checkpoint(&reference.checkpoint)?);
         }
-        let companions = Companions {
-            tokenizer: material.tokenizer().or_else(|| start.clone()),
-            chat_template: material.chat_template(),
+        let own = start.as_deref().map(Companions::read).transpose()?.unwrap_or_default();
+        let companions = match material.tokenizer().filter(|_| !own.has_tokenizer()) {
+            Some(store) => Companions::read(&store)?.over(own),
+            None => own,
         };
+        let companions = companions.with_chat_template(material.chat_template().as_deref());
         let start = match start {
             Some(checkpoint) => Start::From(checkpoint, settings.common.moments),
             None => Start::Fresh(Box::new(architecture), settings.common.seed),
@@ -412,6 +415,23 @@ pub(crate) fn check_model(
         });
     }
     check_window(path, architecture, window)
+}
+
+/// Whether documents of a token store end as the learner ends what it writes.
+fn check_end(path: &Path, architecture: &Architecture, store: &TokenStore) -> Result<(), Error> {
+    let own = Tokenizer::of_checkpoint(path)?.and_then(|tokenizer| tokenizer.eos());
+    let ends: BTreeSet<u32> = architecture.end_tokens.iter().copied().chain(own).collect();
+    match store.eos() {
+        Some(eos) if !ends.is_empty() && !ends.contains(&eos) => Err(fault!(
+            "documents in the token store `{}` end with token {eos}, and the learner `{}` ends with {}",
+            store.directory().display(),
+            path.display(),
+            ends.iter().map(u32::to_string).collect::<Vec<_>>().join(" or "),
+        )
+        .with_hint(format!("prepare it again: `remit prepare FILES --tokenizer {}`", path.display()))
+        .into()),
+        _ => Ok(()),
+    }
 }
 
 /// Whether a model allows windows of so many predictions.

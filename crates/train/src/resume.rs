@@ -5,14 +5,14 @@
 
 use crate::Error;
 use crate::settings::Checkpoints;
+use remit_corpus::Companions;
 use remit_engine::{Engine, Origin, Snapshot, state};
 use remit_store::atomic;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const VERSION: u32 = 1;
 const PROGRESS: &str = "progress.json";
-const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,15 +29,6 @@ pub struct Progress {
     /// Steps in a row, up to here, that had nothing to learn from.
     #[serde(default)]
     pub idle: u64,
-}
-
-/// What goes into a checkpoint beside the model.
-#[derive(Clone, Debug, Default)]
-pub struct Companions {
-    /// The directory whose tokenizer files come along.
-    pub tokenizer: Option<PathBuf>,
-    /// The chat template that the learner was trained with; otherwise one that lies beside the tokenizer comes along.
-    pub chat_template: Option<String>,
 }
 
 impl Progress {
@@ -58,31 +49,6 @@ pub(crate) fn save(
     engine.save(directory, &Snapshot { dtype: settings.dtype.into(), max_shard_bytes })?;
     companions.write(directory)?;
     Ok(atomic::write_json(&state::directory(directory).join(PROGRESS), progress)?)
-}
-
-impl Companions {
-    /// Writes them into a directory.
-    ///
-    /// # Errors
-    /// What the operating system refuses.
-    pub fn write(&self, directory: &Path) -> Result<(), Error> {
-        let template = directory.join(CHAT_TEMPLATE);
-        if let Some(source) = &self.tokenizer {
-            for name in ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", CHAT_TEMPLATE]
-            {
-                let path = source.join(name);
-                match std::fs::read(&path) {
-                    Ok(bytes) => atomic::write(&directory.join(name), &bytes)?,
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(remit_store::Error::io("read", &path, error).into()),
-                }
-            }
-        }
-        match &self.chat_template {
-            Some(text) => Ok(atomic::write(&template, text.as_bytes())?),
-            None => Ok(()),
-        }
-    }
 }
 
 /// Learner and progress exactly as [`save`] found them.

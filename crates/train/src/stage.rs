@@ -2,12 +2,12 @@
 //!
 //! A [`Stage`] makes a plan of its settings. What is [`Planned`] says what it will hold and take, and becomes a run.
 
+use crate::Error;
 use crate::fit::{MicroBatch, fit};
 use crate::run::{Frame, Method, Observer, Start, Summary};
 use crate::settings::{Common, StageSettings};
-use crate::{Companions, Error};
 use remit_corpus::examples::Example;
-use remit_corpus::{Bos, Tokenizer};
+use remit_corpus::{Bos, Companions, Tokenizer};
 use remit_engine::{Engine, Usage};
 use remit_model::Architecture;
 use serde::Serialize;

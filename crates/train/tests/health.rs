@@ -1,5 +1,6 @@
 //! Rules of health through real runs: warned, stopped, resumed.
 
+use remit_corpus::Companions;
 use remit_engine::{Cpu, Engine, Usage};
 use remit_optim::Schedule;
 use remit_train::health::{Action, Forgetting, Rule, WeightsSaturated};
@@ -7,7 +8,7 @@ use remit_train::held_out::HeldOutPlan;
 use remit_train::metrics::{EvalRecord, HealthRecord, StepRecord, StepTiming, WeightFigures};
 use remit_train::settings::{Checkpoints, Moments, Settings};
 use remit_train::{
-    Companions, Error, Frame, Health, Method, Observer, Progress, Start, Summary, Taken, read_summary, run,
+    Error, Frame, Health, Method, Observer, Progress, Start, Summary, Taken, read_summary, run,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -3,9 +3,10 @@
 use crate::args::Shared;
 use crate::render::error::Failure;
 use clap::Args;
+use remit_corpus::Companions;
 use remit_model::Architecture;
 use remit_store::atomic;
-use remit_train::{Companions, locate_checkpoint};
+use remit_train::locate_checkpoint;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -27,7 +28,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     if shared.dry_run {
         paths.iter().try_for_each(|path| Architecture::of_checkpoint(path).map(drop))?;
     } else {
-        let companions = Companions { tokenizer: Some(paths[0].clone()), chat_template: None };
+        let companions = Companions::read(&paths[0])?;
         atomic::directory(&out, |directory| -> Result<(), Failure> {
             remit_model::average(&paths, directory)?;
             Ok(companions.write(directory)?)

@@ -229,9 +229,7 @@ fn run(
         inputs.check_unchanged(&sources)?;
         if let Some(tokenizer) = &vocabulary.tokenizer {
             for directory in [Some(partial.clone()), writer.heldout_directory()].into_iter().flatten() {
-                for (name, bytes) in tokenizer.files() {
-                    remit_store::atomic::write(&directory.join(name), bytes)?;
-                }
+                tokenizer.write(&directory)?;
             }
         }
         writer.complete()?;

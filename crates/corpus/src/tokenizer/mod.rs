@@ -3,12 +3,14 @@
 mod bos;
 mod byte_level;
 mod class;
+mod companions;
 mod fast;
 mod seams;
 mod special;
 mod train;
 
 pub use bos::Bos;
+pub use companions::Companions;
 pub use train::{Digits, TrainTokenizer, TrainedTokenizer, train_tokenizer};
 
 use std::path::{Path, PathBuf};
@@ -31,8 +33,6 @@ pub(crate) const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 pub(crate) const ADDED_TOKENS_FILE: &str = "added_tokens.json";
 /// The file of a checkpoint that names its kind of model.
 const MODEL_FILE: &str = "config.json";
-/// The name of the file beside it with the template of conversations.
-pub const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
 
 /// Names that models give the token at the end of a document, tried when no file says. Two of them in a vocabulary say
 /// nothing.
@@ -66,7 +66,10 @@ pub struct Tokenizer {
     unprefixed: Option<Inner>,
     path: PathBuf,
     files: Files,
-    chat_template: Option<String>,
+    /// The files with templates of conversations.
+    templates: Vec<(String, Vec<u8>)>,
+    /// By name.
+    chat_templates: Vec<(String, String)>,
     hash: String,
     vocab_size: u32,
     special: Special,
@@ -85,12 +88,13 @@ impl Tokenizer {
     /// end token behind a text.
     pub fn open(path: &Path) -> Result<Tokenizer, Error> {
         let path = if path.is_dir() { path.join(TOKENIZER_FILE) } else { path.to_owned() };
+        let directory = path.parent().unwrap_or(Path::new(""));
         let json = std::fs::read(&path).map_err(|cause| error::io("read", &path, cause))?;
         let mut files = Files(vec![(TOKENIZER_FILE, json)]);
         for name in [CONFIG_FILE, SPECIAL_TOKENS_FILE, ADDED_TOKENS_FILE] {
-            files.0.extend(read_beside(&path, name)?.map(|bytes| (name, bytes)));
+            files.0.extend(companions::read(directory, name)?.map(|bytes| (name, bytes)));
         }
-        if let Some(bytes) = read_beside(&path, MODEL_FILE)?
+        if let Some(bytes) = companions::read(directory, MODEL_FILE)?
             && let Ok(model) = serde_json::from_slice::<Value>(&bytes)
         {
             let kind = serde_json::json!({"model_type": model["model_type"], "tokenizer_class": model["tokenizer_class"]});
@@ -99,15 +103,8 @@ impl Tokenizer {
                 files.0.pop();
             }
         }
-        let chat_template = match read_beside(&path, CHAT_TEMPLATE_FILE)? {
-            Some(bytes) => Some(String::from_utf8(bytes).map_err(|cause| {
-                let path = path.with_file_name(CHAT_TEMPLATE_FILE);
-                error::io("read", &path, std::io::Error::new(std::io::ErrorKind::InvalidData, cause))
-            })?),
-            None => None,
-        };
-        let tokenizer = Tokenizer::new(path, files)?;
-        Ok(Tokenizer { chat_template: chat_template.or(tokenizer.chat_template), ..tokenizer })
+        let templates = Companions::chat_template_files(directory)?;
+        Tokenizer::new(path, files, templates)
     }
 
     /// A tokenizer from the bytes of `tokenizer.json` and `tokenizer_config.json`.
@@ -117,10 +114,10 @@ impl Tokenizer {
     pub fn from_bytes(json: &[u8], config: Option<&[u8]>) -> Result<Tokenizer, Error> {
         let mut files = Files(vec![(TOKENIZER_FILE, json.to_vec())]);
         files.0.extend(config.map(|config| (CONFIG_FILE, config.to_vec())));
-        Tokenizer::new(TOKENIZER_FILE.into(), files)
+        Tokenizer::new(TOKENIZER_FILE.into(), files, Vec::new())
     }
 
-    fn new(path: PathBuf, files: Files) -> Result<Tokenizer, Error> {
+    fn new(path: PathBuf, files: Files, templates: Vec<(String, Vec<u8>)>) -> Result<Tokenizer, Error> {
         let wrong = |name: &str, message: String| {
             // `tokenizer.json` may go by another name, the files beside it may not.
             let path = if name == TOKENIZER_FILE { path.clone() } else { path.with_file_name(name) };
@@ -164,14 +161,18 @@ impl Tokenizer {
         let settings: Value = files
             .get(CONFIG_FILE)
             .map_or(Value::Null, |config| serde_json::from_slice(config).expect("it was read as JSON"));
-        let chat_template = chat_template_of(&settings["chat_template"]);
+        let chat_templates = companions::chat_templates(&templates, &settings).map_err(|(name, cause)| {
+            let cause = std::io::Error::new(std::io::ErrorKind::InvalidData, cause);
+            error::io("read", path.with_file_name(name), cause)
+        })?;
         Ok(Tokenizer {
             inner,
             fast,
             unprefixed,
             path,
             files,
-            chat_template,
+            templates,
+            chat_templates,
             hash,
             vocab_size,
             special,
@@ -285,10 +286,15 @@ impl Tokenizer {
         self.id(self.special("bos_token")?)
     }
 
-    /// The Jinja template of conversations that came with it: `chat_template.jinja`, or the one that
-    /// `tokenizer_config.json` has (of several, the `default`).
+    /// The Jinja template of conversations that came with it and goes by `default`.
     pub fn chat_template(&self) -> Option<&str> {
-        self.chat_template.as_deref()
+        self.chat_templates.iter().find(|(name, _)| name == "default").map(|(_, source)| source.as_str())
+    }
+
+    /// All templates of conversations that came with it, by name: `chat_template.jinja` and
+    /// `additional_chat_templates/`, or those of `tokenizer_config.json`.
+    pub fn chat_templates(&self) -> &[(String, String)] {
+        &self.chat_templates
     }
 
     /// blake3 of the bytes of `tokenizer.json`, and of what the files beside it change of it, in hexadecimal.
@@ -311,19 +317,18 @@ impl Tokenizer {
         self.files.get(CONFIG_FILE)
     }
 
+    /// Writes its files and the chat templates that came with it into a directory.
+    ///
+    /// # Errors
+    /// What the operating system refuses.
+    pub fn write(&self, directory: &Path) -> Result<(), Error> {
+        let own = self.files().map(|(name, bytes)| (name.to_owned(), bytes.to_vec()));
+        Companions { files: own.chain(self.templates.iter().cloned()).collect() }.write(directory)
+    }
+
     /// The files that say what the ids of a text are, with their bytes: `tokenizer.json` and those beside it.
     pub fn files(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
         self.files.0.iter().map(|(name, bytes)| (*name, bytes.as_slice()))
-    }
-}
-
-/// A file beside `path`; `None` where there is none.
-fn read_beside(path: &Path, name: &str) -> Result<Option<Vec<u8>>, Error> {
-    let path = path.with_file_name(name);
-    match std::fs::read(&path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(cause) => Err(error::io("read", &path, cause)),
     }
 }
 
@@ -345,15 +350,6 @@ fn hash_of(json: &[u8], changed: Option<(&Inner, &Value)>) -> String {
         hasher.update(&serde_json::to_vec(&added).expect("plain values are valid JSON"));
     }
     hasher.finalize().to_hex().to_string()
-}
-
-/// A template, or a list of named ones.
-fn chat_template_of(value: &Value) -> Option<String> {
-    let template = match value {
-        Value::Array(named) => &named.iter().find(|one| one["name"] == "default")?["template"],
-        one => one,
-    };
-    template.as_str().map(str::to_owned)
 }
 
 fn failed(error: tokenizers::Error) -> Error {

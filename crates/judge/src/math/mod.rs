@@ -5,7 +5,7 @@
 //! numbers; tuples, intervals, sets, lists and matrices of them; and units. Whatever cannot be read, or is read in two
 //! ways, is undecided: functions, `3\frac12` (three and a half, or three halves?), `2, 1` for `1, 2`, `50` for `50\%`.
 //!
-//! In reading order: [`token`] cuts the text, [`parse`] builds the value, [`polynomial`] calculates, [`equal`] compares.
+//! In reading order: `token` cuts the text, `parse` builds the value, `polynomial` calculates, `equal` compares.
 
 mod equal;
 mod parse;

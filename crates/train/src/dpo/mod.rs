@@ -16,10 +16,10 @@ use crate::plan::{check_tokenizer, check_window, keep};
 use crate::resume::Progress;
 use crate::run::{Method, Observer, Taken};
 use crate::stage::{Memory, Planned, Stage};
-use crate::{Companions, Error, First, Frame, MicroBatch, Start, locate_checkpoint, open_model};
+use crate::{Error, First, Frame, MicroBatch, Start, locate_checkpoint, open_model};
 use reference::{Pass, ReferenceLogProbs};
-use remit_corpus::examples::{Encoder, Example, Pairs, Rows};
-use remit_corpus::{Shuffle, Tokenizer};
+use remit_corpus::examples::{ChatTemplate, Encoder, Example, Pairs, Rows};
+use remit_corpus::{Companions, Shuffle, Tokenizer};
 use remit_engine::Engine;
 use remit_model::{Architecture, Workspace};
 use remit_objective::PreferenceSummary;
@@ -163,10 +163,8 @@ impl Planned for Plan {
         (frame.usage.rows, frame.usage.length) = (rows, settings.window);
         let frame = Frame {
             inputs: BTreeMap::from([("pairs and reference".to_owned(), key.clone())]),
-            companions: Companions {
-                tokenizer: Some(start),
-                chat_template: encoder.chat_template().map(|template| template.source().to_owned()),
-            },
+            companions: Companions::read(&start)?
+                .with_chat_template(encoder.chat_template().map(ChatTemplate::source)),
             held_out,
             ..frame
         };
