@@ -388,7 +388,7 @@ fn documents_end_as_the_learner_ends() {
         "documents in the token store `tokens` end with token 0, and the learner `theirs` ends with 5 or 7";
     assert!(refused.stderr.contains(error), "{}", refused.stderr);
     assert!(
-        refused.stderr.contains("hint: prepare the corpus again with `--tokenizer theirs`"),
+        refused.stderr.contains("hint: prepare it again: `remit prepare FILES --tokenizer theirs`"),
         "{}",
         refused.stderr
     );
