@@ -239,7 +239,7 @@ impl Head {
 
     /// All logits `[N, V]`, the bits of a row independent of the rows beside it: for generation.
     pub fn logits_alone(&self, hidden: &[f32], w: &[f32], logits: &mut [f32]) {
-        let Head { width, vocab, precision: Precision::F32 } = *self;
+        let Head { width, vocab, .. } = *self;
         let rows = hidden.len() / width;
         let shape =
             rows::Shape { rows, input: width, output: vocab, input_stride: width, output_stride: vocab };

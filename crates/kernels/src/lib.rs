@@ -37,3 +37,4 @@ pub mod stream;
 pub mod swiglu;
 
 pub use matmul::Precision;
+pub use simd::Instructions;

@@ -32,7 +32,7 @@ impl Linear {
     pub fn forward(self, x: &[f32], w: &[f32], y: &mut [f32], write: Write) {
         let Linear { rows, input, output, input_stride, output_stride, precision, alone } = self;
         if alone {
-            let Precision::F32 = precision;
+            let _ = precision;
             let shape = rows::Shape { rows, input, output, input_stride, output_stride };
             return rows::product(shape, x, w, y, write);
         }

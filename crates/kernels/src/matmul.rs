@@ -1,5 +1,8 @@
 //! Matrix products over strided views, cut into tiles by shape alone.
 
+mod bf16;
+
+use crate::simd::Instructions;
 use gemm::Parallelism;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -11,6 +14,8 @@ pub enum Precision {
     /// Operands and sums in `f32`.
     #[default]
     F32,
+    /// Operands rounded to bfloat16, sums in `f32`.
+    Bf16,
 }
 
 /// A matrix in memory: element `(i, j)` is `data[i * row_stride + j * column_stride]`.
@@ -48,6 +53,23 @@ impl<'a> Matrix<'a> {
             column_stride: self.row_stride,
             ..self
         }
+    }
+
+    /// `rows` rows from `row` on, of each `columns` elements from `column` on.
+    fn part(self, row: usize, rows: usize, column: usize, columns: usize) -> Self {
+        Matrix { rows, ..self.below(row).behind(column, columns) }
+    }
+
+    /// The rows from `row` on.
+    fn below(self, row: usize) -> Self {
+        let start = (row * self.row_stride).min(self.data.len());
+        Matrix { data: &self.data[start..], rows: self.rows - row, ..self }
+    }
+
+    /// Of each row `columns` elements from `column` on.
+    fn behind(self, column: usize, columns: usize) -> Self {
+        let start = (column * self.column_stride).min(self.data.len());
+        Matrix { data: &self.data[start..], columns, ..self }
     }
 }
 
@@ -103,7 +125,9 @@ pub fn matmul(c: MatrixMut, write: Write, a: Matrix, b: Matrix, precision: Preci
     if m == 0 || n == 0 {
         return;
     }
-    let Precision::F32 = precision;
+    if precision == Precision::Bf16 {
+        return bf16::matmul(c, write, a, b, Instructions::current());
+    }
     let (tile_m, tile_n) = tile(m, n);
     let tiles_n = n.div_ceil(tile_n);
     let out = SharedMut(c.data.as_mut_ptr());

@@ -7,6 +7,7 @@
 //! for the small matrices of attention.
 
 use crate::matmul::{SharedMut, Write};
+use crate::simd::Instructions;
 use rayon::prelude::*;
 use std::cell::Cell;
 
@@ -98,16 +99,13 @@ enum Kind {
 
 impl Kind {
     fn detect() -> Kind {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("fma") {
-                return Kind::Avx512;
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                return Kind::Avx2;
-            }
+        match Instructions::current() {
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512 | Instructions::Avx512Bf16 => Kind::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => Kind::Avx2,
+            _ => Kind::Plain,
         }
-        Kind::Plain
     }
 
     /// Numbers in a vector.

@@ -1,6 +1,90 @@
-//! Row operations, compiled three times (AVX-512, AVX2, plain) and chosen at run time.
+//! The vector instructions to use, and row operations, compiled three times (AVX-512, AVX2, plain).
 //!
 //! Sums run over 32 lanes that are added up in a fixed order, so they do not depend on the vector width.
+
+use std::sync::OnceLock;
+
+/// Vector instructions that the kernels are compiled for, from few to many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Instructions {
+    /// What every processor of its kind has.
+    Plain,
+    /// AVX2 and fused multiply-add.
+    Avx2,
+    /// AVX-512 (F, BW, DQ, VL).
+    Avx512,
+    /// AVX-512 and its products of bfloat16.
+    Avx512Bf16,
+}
+
+impl Instructions {
+    /// The environment variable that chooses fewer than the machine has.
+    pub const VARIABLE: &str = "REMIT_INSTRUCTIONS";
+
+    const NAMES: [(&str, Instructions); 4] = [
+        ("plain", Instructions::Plain),
+        ("avx2", Instructions::Avx2),
+        ("avx512", Instructions::Avx512),
+        ("avx512-bf16", Instructions::Avx512Bf16),
+    ];
+
+    /// What [`Instructions::VARIABLE`] calls them.
+    pub fn name(self) -> &'static str {
+        Instructions::NAMES[self as usize].0
+    }
+
+    /// Those that this machine has, from few to many.
+    pub fn all() -> impl Iterator<Item = Instructions> {
+        Instructions::NAMES.into_iter().map(|(_, one)| one).filter(|one| one.are_here())
+    }
+
+    fn are_here(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx512 = || {
+                avx2()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+            };
+            match self {
+                Instructions::Plain => true,
+                Instructions::Avx2 => avx2(),
+                Instructions::Avx512 => avx512(),
+                Instructions::Avx512Bf16 => avx512() && is_x86_feature_detected!("avx512bf16"),
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            self == Instructions::Plain
+        }
+    }
+
+    /// The most that this machine has, or what [`Instructions::VARIABLE`] says.
+    ///
+    /// # Errors
+    /// The variable names none, or some that the machine lacks; the message says which there are.
+    pub fn choose() -> Result<Instructions, String> {
+        let Ok(name) = std::env::var(Instructions::VARIABLE) else {
+            return Ok(Instructions::all().last().expect("plain ones are everywhere"));
+        };
+        Instructions::all().find(|one| one.name() == name).ok_or_else(|| {
+            let here: Vec<&str> = Instructions::all().map(Instructions::name).collect();
+            format!("`{}` is `{name}`; this machine has {}", Instructions::VARIABLE, here.join(", "))
+        })
+    }
+
+    /// [`Instructions::choose`], asked once.
+    ///
+    /// # Panics
+    /// Where it fails; a program asks first.
+    pub fn current() -> Instructions {
+        static CURRENT: OnceLock<Instructions> = OnceLock::new();
+        *CURRENT.get_or_init(|| Instructions::choose().unwrap_or_else(|message| panic!("{message}")))
+    }
+}
 
 /// Defines a function whose body is compiled for each vector extension of x86-64; elsewhere once.
 macro_rules! simd_fn {
@@ -20,15 +104,12 @@ macro_rules! simd_fn {
                 #[target_feature(enable = "avx2,fma")]
                 #[allow(clippy::too_many_arguments, reason = "row operations take their rows one by one")]
                 fn v3($($arg: $type),*) $(-> $result)? { plain($($arg),*) }
-                if is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("fma")
-                {
-                    // SAFETY: every feature that `v4` enables has just been detected (the others are implied).
-                    return unsafe { v4($($arg),*) };
-                }
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    // SAFETY: both features that `v3` enables have just been detected.
-                    return unsafe { v3($($arg),*) };
+                match $crate::simd::Instructions::current() {
+                    // SAFETY: the machine has what was chosen.
+                    $crate::simd::Instructions::Avx512 | $crate::simd::Instructions::Avx512Bf16 => return unsafe { v4($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::simd::Instructions::Avx2 => return unsafe { v3($($arg),*) },
+                    $crate::simd::Instructions::Plain => {}
                 }
             }
             plain($($arg),*)
