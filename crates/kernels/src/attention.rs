@@ -1,6 +1,9 @@
 //! Causal grouped-query attention within documents, without ever holding `[T, T]` probabilities of a whole window
 //! (after FlashAttention, arXiv 2205.14135): blocks of queries against all keys they may see.
 
+mod bf16;
+
+use crate::Precision;
 use crate::matmul::{SharedMut, Write, product};
 use crate::simd::{self, simd_fn};
 use rayon::prelude::*;
@@ -25,6 +28,8 @@ pub struct Attention {
     pub v_width: usize,
     /// What scores are multiplied with, `1 / sqrt(E)` in most families.
     pub scale: f32,
+    /// Arithmetic of the products over windows.
+    pub precision: Precision,
 }
 
 /// One block of queries of one head: where it lies and which keys it sees.
@@ -57,6 +62,9 @@ impl Attention {
         let rows_out = windows * length;
         assert_eq!(output.len(), rows_out * heads * v_width, "output is [N, H*Ev]");
         assert_eq!(lse.len(), rows_out * heads, "lse is [W, H, T]");
+        if self.precision == Precision::Bf16 {
+            return bf16::forward(self, qkv, starts, output, lse);
+        }
         let (block_rows, blocks) = (self.block_rows(), length.div_ceil(self.block_rows()));
         let (out, lse) = (SharedMut(output.as_mut_ptr()), SharedMut(lse.as_mut_ptr()));
         // The blocks that see most come first, so that the threads finish together.
@@ -117,11 +125,14 @@ impl Attention {
         d_qkv: &mut [f32],
     ) {
         self.check(qkv, starts);
-        let Attention { windows, length, heads, kv_heads, qk_width, v_width, scale } = *self;
+        let Attention { windows, length, heads, kv_heads, qk_width, v_width, scale, .. } = *self;
         assert_eq!(d_qkv.len(), qkv.len(), "d_qkv is shaped as qkv");
         assert_eq!(output.len(), windows * length * heads * v_width, "output is [N, H*Ev]");
         assert_eq!(d_output.len(), output.len(), "d_output is shaped as output");
         assert_eq!(lse.len(), windows * length * heads, "lse is [W, H, T]");
+        if self.precision == Precision::Bf16 {
+            return bf16::backward(self, qkv, starts, (output, lse, d_output), d_qkv);
+        }
         let (stride, block_rows, group) = (self.columns(), self.block_rows(), heads / kv_heads);
         d_qkv.par_chunks_mut(stride * 64).for_each(|rows| rows.fill(0.0));
         let d = SharedMut(d_qkv.as_mut_ptr());

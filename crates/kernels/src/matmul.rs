@@ -1,6 +1,6 @@
 //! Matrix products over strided views, cut into tiles by shape alone.
 
-mod bf16;
+pub(crate) mod bf16;
 
 use crate::simd::Instructions;
 use gemm::Parallelism;

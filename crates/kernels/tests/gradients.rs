@@ -311,7 +311,16 @@ fn attention_forward_and_backward() {
         (2, 7, 5, 1, 6, 3, Some(vec![2, 5])),
         (2, 70, 2, 1, 3, 5, Some(vec![1, 2, 40, 66])),
     ] {
-        let a = Attention { windows, length, heads, kv_heads, qk_width, v_width, scale: 0.6 };
+        let a = Attention {
+            windows,
+            length,
+            heads,
+            kv_heads,
+            qk_width,
+            v_width,
+            scale: 0.6,
+            precision: Precision::F32,
+        };
         let starts = boundaries.map(|b: Vec<usize>| document_starts(windows, length, &b));
         let starts = starts.as_deref();
         let n = windows * length;
@@ -327,8 +336,16 @@ fn attention_forward_and_backward() {
 
 #[test]
 fn attention_of_long_windows_agrees_with_the_plain_formula() {
-    let a =
-        Attention { windows: 1, length: 601, heads: 2, kv_heads: 1, qk_width: 8, v_width: 8, scale: 0.35 };
+    let a = Attention {
+        windows: 1,
+        length: 601,
+        heads: 2,
+        kv_heads: 1,
+        qk_width: 8,
+        v_width: 8,
+        scale: 0.35,
+        precision: Precision::F32,
+    };
     let starts = document_starts(1, 601, &[100, 130, 513]);
     for starts in [None, Some(&starts[..])] {
         let qkv = noise(601 * a.columns(), 1);
@@ -340,7 +357,16 @@ fn attention_of_long_windows_agrees_with_the_plain_formula() {
 
 #[test]
 fn attention_never_looks_ahead_or_into_another_document() {
-    let a = Attention { windows: 1, length: 12, heads: 2, kv_heads: 1, qk_width: 4, v_width: 4, scale: 0.5 };
+    let a = Attention {
+        windows: 1,
+        length: 12,
+        heads: 2,
+        kv_heads: 1,
+        qk_width: 4,
+        v_width: 4,
+        scale: 0.5,
+        precision: Precision::F32,
+    };
     let starts: Vec<u32> = (0..12).map(|t| if t < 5 { 0 } else { 5 }).collect();
     let run = |qkv: &[f32]| {
         let (mut y, mut lse) = (vec![0.0; 12 * 8], vec![0.0; 24]);
@@ -366,7 +392,16 @@ fn attention_never_looks_ahead_or_into_another_document() {
 
 #[test]
 fn cached_attention_equals_the_last_row() {
-    let a = Attention { windows: 1, length: 9, heads: 4, kv_heads: 2, qk_width: 4, v_width: 6, scale: 0.5 };
+    let a = Attention {
+        windows: 1,
+        length: 9,
+        heads: 4,
+        kv_heads: 2,
+        qk_width: 4,
+        v_width: 6,
+        scale: 0.5,
+        precision: Precision::F32,
+    };
     let qkv = noise(9 * a.columns(), 1);
     let (mut y, mut lse) = (vec![0.0; 9 * 24], vec![0.0; 36]);
     a.forward(&qkv, None, &mut y, &mut lse);
@@ -433,6 +468,7 @@ fn cached_latent_attention_equals_the_expanded_form() {
         qk_width: LATENT.qk_width(),
         v_width: value,
         scale: 0.5,
+        precision: Precision::F32,
     };
     let want = plain_attention(&a, &plain_expand(&wide(&q), &wide(&latent), &wide(&u)), None);
     let mut output = vec![0.0; fed * heads * value];
@@ -542,6 +578,7 @@ fn one_thread_or_three_give_the_same_bits() {
                     qk_width: 16,
                     v_width: 16,
                     scale: 0.25,
+                    precision: Precision::F32,
                 };
                 let n = 390;
                 let (qkv, dy) = (noise(n * a.columns(), 1), noise(n * 64, 2));
@@ -580,7 +617,7 @@ proptest! {
     #[test]
     fn attention_of_any_shape(windows in 1usize..3, length in 1usize..90, kv_heads in 1usize..3, group in 1usize..4,
                               qk_width in 1usize..9, v_width in 1usize..9, boundary in 1usize..60, seed in 1u64..1000) {
-        let a = Attention { windows, length, heads: kv_heads * group, kv_heads, qk_width, v_width, scale: 0.4 };
+        let a = Attention { windows, length, heads: kv_heads * group, kv_heads, qk_width, v_width, scale: 0.4, precision: Precision::F32 };
         let starts = document_starts(windows, length, &[boundary]);
         let qkv = noise(windows * length * a.columns(), seed);
         let (mut y, mut lse) = (vec![0.0; windows * length * a.heads * v_width], vec![0.0; windows * length * a.heads]);

@@ -70,23 +70,35 @@ thread_local! {
 
 /// How wide panels are.
 #[derive(Clone, Copy)]
-struct Panels {
-    instructions: Instructions,
+pub(crate) struct Panels {
+    pub instructions: Instructions,
     /// Rows of a panel of `a`.
-    rows: usize,
+    pub rows: usize,
     /// Columns of a panel of `b`.
-    columns: usize,
+    pub columns: usize,
 }
 
 impl Panels {
     /// As many sums as registers hold beside what is multiplied.
-    fn of(instructions: Instructions) -> Panels {
+    pub fn of(instructions: Instructions) -> Panels {
         let (rows, columns) = match instructions {
             Instructions::Avx512Bf16 | Instructions::Avx512 => (12, 32),
             Instructions::Avx2 => (4, 16),
             Instructions::Plain => (4, 8),
         };
         Panels { instructions, rows, columns }
+    }
+
+    /// The rows of `x` in panels of `width` on the calling thread, `[panel, pair, width]`.
+    pub fn lay_out_here(&self, x: Matrix, width: usize, packed: &mut [u32]) {
+        let pairs = x.columns.div_ceil(2);
+        assert!(x.rows.div_ceil(width) * width * pairs <= packed.len(), "room for whole panels");
+        for (panel, out) in packed.chunks_mut((width * pairs).max(1)).take(x.rows.div_ceil(width)).enumerate()
+        {
+            let part = Matrix { rows: width.min(x.rows - panel * width), ..x.below(panel * width) };
+            // SAFETY: there is room, as was just checked, and the machine has the instructions.
+            unsafe { pack(self.instructions, part, width, out.as_mut_ptr()) };
+        }
     }
 
     /// The rows of `x` in panels of `width`, `[k / DEPTH, panel, pair, width]`.
@@ -132,11 +144,10 @@ impl Panels {
                     rows,
                     columns,
                     pairs,
-                    a: packed.a[a_at + i * pairs..].as_ptr(),
-                    b: packed.b[b_at + j * pairs..].as_ptr(),
+                    a: (packed.a[a_at + i * pairs..].as_ptr(), self.rows * pairs),
+                    b: (packed.b[b_at + j * pairs..].as_ptr(), self.columns * pairs),
                     // SAFETY: tiles lie in `c`.
-                    c: unsafe { c.at(i * row_stride + j) },
-                    row_stride,
+                    c: (unsafe { c.at(i * row_stride + j) }, row_stride),
                     write,
                 };
                 // SAFETY: the machine has the instructions; panels are there in full; tiles are disjoint.
@@ -313,22 +324,24 @@ fn transpose(x: &mut [__m512i; 16]) {
     }
 }
 
-/// A part of the result and its operands' panels, [`DEPTH`] deep at most.
-struct Tile {
-    rows: usize,
-    columns: usize,
-    pairs: usize,
-    a: *const u32,
-    b: *const u32,
-    c: *mut f32,
-    row_stride: usize,
-    write: Write,
+/// A part of a result and its operands' panels.
+pub(crate) struct Tile {
+    pub rows: usize,
+    pub columns: usize,
+    pub pairs: usize,
+    /// The first panel, and how far on the next one is.
+    pub a: (*const u32, usize),
+    /// Likewise.
+    pub b: (*const u32, usize),
+    /// The first element, and how far on the next row is.
+    pub c: (*mut f32, usize),
+    pub write: Write,
 }
 
 impl Tile {
     /// # Safety
     /// The machine has the instructions, the panels are there in full, and nobody else touches the part of `c`.
-    unsafe fn make(&self, instructions: Instructions) {
+    pub unsafe fn make(&self, instructions: Instructions) {
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
         unsafe fn avx512_bf16(tile: &Tile) {
@@ -368,8 +381,9 @@ impl Tile {
             for i in (0..self.rows).step_by(R) {
                 // SAFETY: passed on to the caller.
                 unsafe {
-                    let sums =
-                        sums::<T, R>(self.pairs, self.a.add(i * self.pairs), self.b.add(j * self.pairs));
+                    let a = self.a.0.add(i / R * self.a.1);
+                    let b = self.b.0.add(j / (2 * T::LANES) * self.b.1);
+                    let sums = sums::<T, R>(self.pairs, a, b);
                     self.store(&sums, i, j);
                 }
             }
@@ -386,7 +400,7 @@ impl Tile {
             }
             // SAFETY: these are elements of the tile.
             unsafe {
-                let c = self.c.add((i + row) * self.row_stride + j);
+                let c = self.c.0.add((i + row) * self.c.1 + j);
                 if columns == 2 * T::LANES {
                     for (half, sum) in sums.iter().enumerate() {
                         let c = c.add(half * T::LANES);

@@ -361,6 +361,7 @@ impl<'a> Pass<'a> {
             qk_width: self.architecture.qk_width(),
             v_width: self.architecture.v_width(),
             scale: self.architecture.attention_scale(),
+            precision: self.precision,
         }
     }
 }
