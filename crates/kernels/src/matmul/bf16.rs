@@ -8,17 +8,26 @@
 //! comes first; then the next chain is added. So its bits depend on its row and its column alone, and are the same with
 //! all instructions, unless a number is too small to be normal: `vdpbf16ps` takes it for zero.
 
+mod pack;
+mod sums;
+
 use super::{Matrix, MatrixMut, SharedMut, Write};
 use crate::simd::Instructions;
+use pack::pack;
 use rayon::prelude::*;
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::*;
+use std::arch::x86_64::{__m256, __m512};
 use std::cell::Cell;
+#[cfg(target_arch = "x86_64")]
+use sums::Dot;
+use sums::Sums;
 
 /// Numbers a chain has: a panel of `b` this deep stays in the nearest cache.
 const DEPTH: usize = 512;
 /// Rows and columns of a tile at most; multiples of every panel's width.
 const TILE: (usize, usize) = (240, 256);
+/// Panels that a task lays out: their rows take whole cache lines where columns are contiguous.
+const GROUP: usize = 8;
 /// Pairs of an operand that are laid out at a time.
 const PACKED: usize = 2 << 20;
 
@@ -91,14 +100,10 @@ impl Panels {
 
     /// The rows of `x` in panels of `width` on the calling thread, `[panel, pair, width]`.
     pub fn lay_out_here(&self, x: Matrix, width: usize, packed: &mut [u32]) {
-        let pairs = x.columns.div_ceil(2);
-        assert!(x.rows.div_ceil(width) * width * pairs <= packed.len(), "room for whole panels");
-        for (panel, out) in packed.chunks_mut((width * pairs).max(1)).take(x.rows.div_ceil(width)).enumerate()
-        {
-            let part = Matrix { rows: width.min(x.rows - panel * width), ..x.below(panel * width) };
-            // SAFETY: there is room, as was just checked, and the machine has the instructions.
-            unsafe { pack(self.instructions, part, width, out.as_mut_ptr()) };
-        }
+        let room = x.rows.next_multiple_of(width) * x.columns.div_ceil(2);
+        assert!(room <= packed.len(), "room for whole panels");
+        // SAFETY: there is room, as was just checked, and the machine has the instructions.
+        unsafe { pack(self.instructions, x, width, packed.as_mut_ptr()) };
     }
 
     /// The rows of `x` in panels of `width`, `[k / DEPTH, panel, pair, width]`.
@@ -106,17 +111,16 @@ impl Panels {
         let (count, pairs) = (x.rows.div_ceil(width), pairs(x.columns));
         packed.resize(packed.len().max(count * width * pairs), 0);
         let packed = SharedU32(packed.as_mut_ptr());
-        // About as much work as makes it worth another thread.
-        let fewest = (16_384 / (width * pairs)).max(1);
-        (0..count).into_par_iter().with_min_len(fewest).for_each(|panel| {
-            let part = Matrix { rows: width.min(x.rows - panel * width), ..x.below(panel * width) };
+        (0..count.div_ceil(GROUP)).into_par_iter().for_each(|group| {
+            let first_panel = group * GROUP;
+            let rows = (GROUP * width).min(x.rows - first_panel * width);
             let mut at = 0;
             for first in (0..x.columns).step_by(DEPTH) {
                 let depth = DEPTH.min(x.columns - first);
-                // SAFETY: it lies in what was made room for above, and is this panel's alone.
+                // SAFETY: it lies in what was made room for above, and is this group's alone.
                 unsafe {
-                    let out = packed.at(at + panel * width * depth.div_ceil(2));
-                    pack(self.instructions, part.behind(first, depth), width, out);
+                    let out = packed.at(at + first_panel * width * depth.div_ceil(2));
+                    pack(self.instructions, x.part(first_panel * width, rows, first, depth), width, out);
                 }
                 at += count * width * depth.div_ceil(2);
             }
@@ -187,140 +191,6 @@ impl SharedU32 {
     unsafe fn at(&self, offset: usize) -> *mut u32 {
         // SAFETY: passed on to the caller.
         unsafe { self.0.add(offset) }
-    }
-}
-
-/// The nearest bfloat16, of two the even one, as `vcvtneps2bf16` makes it: what is too small for a normal number is zero.
-#[inline(always)]
-pub(crate) fn round(x: f32) -> u32 {
-    let bits = x.to_bits();
-    let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1))) >> 16;
-    let quiet = (bits >> 16) | 0x40;
-    let magnitude = bits & 0x7fff_ffff;
-    if magnitude > 0x7f80_0000 {
-        quiet
-    } else if magnitude < 0x0080_0000 {
-        (bits >> 16) & 0x8000
-    } else {
-        rounded
-    }
-}
-
-/// One panel of the rows of `x`, `[pair, width]`: pairs of neighbouring columns, zero where there is no row or column.
-///
-/// # Safety
-/// There is room at `out`, and the machine has the instructions.
-unsafe fn pack(instructions: Instructions, x: Matrix, width: usize, out: *mut u32) {
-    #[cfg(target_arch = "x86_64")]
-    if instructions == Instructions::Avx512Bf16 && (x.column_stride == 1 || x.row_stride == 1) {
-        // SAFETY: passed on to the caller; the constructors of `x` checked that its elements are there.
-        return unsafe { pack_avx512_bf16(x, width, out) };
-    }
-    let _ = instructions;
-    let at = |row: usize, column: usize| {
-        if row < x.rows && column < x.columns {
-            round(x.data[row * x.row_stride + column * x.column_stride])
-        } else {
-            0
-        }
-    };
-    for pair in 0..x.columns.div_ceil(2) {
-        for row in 0..width {
-            // SAFETY: passed on to the caller.
-            unsafe { *out.add(pair * width + row) = at(row, 2 * pair) | (at(row, 2 * pair + 1) << 16) };
-        }
-    }
-}
-
-/// As many lanes as `count` has, at most 16.
-#[cfg(target_arch = "x86_64")]
-fn lanes(count: usize) -> __mmask16 {
-    if count >= 16 { 0xffff } else { (1 << count) - 1 }
-}
-
-/// [`pack`] of rows or columns that are contiguous.
-///
-/// # Safety
-/// As [`pack`].
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-unsafe fn pack_avx512_bf16(x: Matrix, width: usize, out: *mut u32) {
-    let pairs = x.columns.div_ceil(2);
-    let data = x.data.as_ptr();
-    for first in (0..width).step_by(16) {
-        let (kept, live) = (lanes(width - first), x.rows.saturating_sub(first).min(16));
-        if x.column_stride == 1 {
-            for pair in (0..pairs).step_by(16) {
-                let columns = x.columns - 2 * pair;
-                let masks = [lanes(columns), lanes(columns.saturating_sub(16))];
-                let mut rows = [_mm512_setzero_si512(); 16];
-                for (row, to) in rows.iter_mut().enumerate().take(live) {
-                    // SAFETY: masked lanes are not read; the others are elements of `x`.
-                    unsafe {
-                        let from = data.wrapping_add((first + row) * x.row_stride + 2 * pair);
-                        let low = _mm512_maskz_loadu_ps(masks[0], from);
-                        let high = _mm512_maskz_loadu_ps(masks[1], from.wrapping_add(16));
-                        *to = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
-                    }
-                }
-                transpose(&mut rows);
-                for (index, row) in rows.iter().enumerate().take(pairs - pair) {
-                    // SAFETY: passed on to the caller; masked lanes are not written.
-                    unsafe {
-                        let to = out.add((pair + index) * width + first);
-                        _mm512_mask_storeu_epi32(to.cast(), kept, *row);
-                    }
-                }
-            }
-        } else {
-            let rows = lanes(live);
-            for pair in 0..pairs {
-                // SAFETY: as above.
-                unsafe {
-                    let from = data.wrapping_add(first + 2 * pair * x.column_stride);
-                    let low = _mm512_maskz_loadu_ps(rows, from);
-                    let there = if 2 * pair + 1 < x.columns { rows } else { 0 };
-                    let high = _mm512_maskz_loadu_ps(there, from.wrapping_add(x.column_stride));
-                    let [low, high] = [low, high].map(|half| {
-                        let half = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(half));
-                        _mm512_cvtepu16_epi32(half)
-                    });
-                    let both = _mm512_or_si512(low, _mm512_slli_epi32::<16>(high));
-                    _mm512_mask_storeu_epi32(out.add(pair * width + first).cast(), kept, both);
-                }
-            }
-        }
-    }
-}
-
-/// Exchanges rows and columns of 16 by 16 words.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn transpose(x: &mut [__m512i; 16]) {
-    let mut y = [_mm512_setzero_si512(); 16];
-    for i in 0..8 {
-        y[2 * i] = _mm512_unpacklo_epi32(x[2 * i], x[2 * i + 1]);
-        y[2 * i + 1] = _mm512_unpackhi_epi32(x[2 * i], x[2 * i + 1]);
-    }
-    for i in 0..4 {
-        for half in 0..2 {
-            x[4 * i + 2 * half] = _mm512_unpacklo_epi64(y[4 * i + half], y[4 * i + half + 2]);
-            x[4 * i + 2 * half + 1] = _mm512_unpackhi_epi64(y[4 * i + half], y[4 * i + half + 2]);
-        }
-    }
-    // Now x[4 i + c] has in its quarter q the words of rows 4 i .. 4 i + 4 in column 4 q + c.
-    for i in 0..2 {
-        for c in 0..4 {
-            let (upper, lower) = (x[8 * i + c], x[8 * i + 4 + c]);
-            y[8 * i + c] = _mm512_shuffle_i32x4::<0b10_00_10_00>(upper, lower);
-            y[8 * i + 4 + c] = _mm512_shuffle_i32x4::<0b11_01_11_01>(upper, lower);
-        }
-    }
-    for c in 0..4 {
-        x[c] = _mm512_shuffle_i32x4::<0b10_00_10_00>(y[c], y[8 + c]);
-        x[8 + c] = _mm512_shuffle_i32x4::<0b11_01_11_01>(y[c], y[8 + c]);
-        x[4 + c] = _mm512_shuffle_i32x4::<0b10_00_10_00>(y[4 + c], y[12 + c]);
-        x[12 + c] = _mm512_shuffle_i32x4::<0b11_01_11_01>(y[4 + c], y[12 + c]);
     }
 }
 
@@ -445,177 +315,9 @@ unsafe fn sums<T: Sums, const R: usize>(pairs: usize, mut a: *const u32, mut b: 
     }
 }
 
-/// A register of sums. Its functions need the machine to have it.
-trait Sums: Copy {
-    const LANES: usize;
-    /// As many pairs.
-    type Pairs: Copy;
-    unsafe fn zero() -> Self;
-    unsafe fn load(from: *const u32) -> Self::Pairs;
-    unsafe fn splat(pair: u32) -> Self::Pairs;
-    /// The products of the pairs are added one by one, the upper numbers' first, as `vdpbf16ps` does.
-    unsafe fn dot(self, a: Self::Pairs, b: Self::Pairs) -> Self;
-    unsafe fn plus(self, c: *const f32) -> Self;
-    unsafe fn store(self, to: *mut f32);
-}
-
-/// Sums that `vdpbf16ps` makes.
-#[cfg(target_arch = "x86_64")]
-#[derive(Clone, Copy)]
-struct Dot(__m512);
-
-#[cfg(target_arch = "x86_64")]
-impl Sums for Dot {
-    const LANES: usize = 16;
-    type Pairs = __m512bh;
-    #[inline(always)]
-    unsafe fn zero() -> Self {
-        // SAFETY: passed on to the caller, here and below.
-        unsafe { Dot(_mm512_setzero_ps()) }
-    }
-    #[inline(always)]
-    unsafe fn load(from: *const u32) -> __m512bh {
-        // SAFETY: see above.
-        unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(from.cast())) }
-    }
-    #[inline(always)]
-    unsafe fn splat(pair: u32) -> __m512bh {
-        // SAFETY: see above.
-        unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(pair as i32)) }
-    }
-    #[inline(always)]
-    unsafe fn dot(self, a: __m512bh, b: __m512bh) -> Self {
-        // SAFETY: see above.
-        unsafe { Dot(_mm512_dpbf16_ps(self.0, a, b)) }
-    }
-    #[inline(always)]
-    unsafe fn plus(self, c: *const f32) -> Self {
-        // SAFETY: see above.
-        unsafe { Dot(_mm512_add_ps(self.0, _mm512_loadu_ps(c))) }
-    }
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        // SAFETY: see above.
-        unsafe { _mm512_storeu_ps(to, self.0) }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-macro_rules! widened_sums {
-    ($vector:ident, $lanes:literal, $zero:ident, $load:ident, $splat:ident, $shift:ident, $and:ident, $cast:ident,
-     $fused:ident, $add:ident, $load_ps:ident, $store:ident) => {
-        impl Sums for $vector {
-            const LANES: usize = $lanes;
-            /// The lower numbers and the upper ones.
-            type Pairs = [$vector; 2];
-            #[inline(always)]
-            unsafe fn zero() -> Self {
-                // SAFETY: passed on to the caller, here and below.
-                unsafe { $zero() }
-            }
-            #[inline(always)]
-            unsafe fn load(from: *const u32) -> [Self; 2] {
-                // SAFETY: see above.
-                unsafe {
-                    let pairs = $load(from.cast());
-                    [$cast($shift::<16>(pairs)), $cast($and(pairs, $splat(0xffff_0000u32 as i32)))]
-                }
-            }
-            #[inline(always)]
-            unsafe fn splat(pair: u32) -> [Self; 2] {
-                // SAFETY: see above.
-                unsafe {
-                    let pairs = $splat(pair as i32);
-                    [$cast($shift::<16>(pairs)), $cast($and(pairs, $splat(0xffff_0000u32 as i32)))]
-                }
-            }
-            #[inline(always)]
-            unsafe fn dot(self, a: [Self; 2], b: [Self; 2]) -> Self {
-                // SAFETY: see above.
-                unsafe { $fused(a[0], b[0], $fused(a[1], b[1], self)) }
-            }
-            #[inline(always)]
-            unsafe fn plus(self, c: *const f32) -> Self {
-                // SAFETY: see above.
-                unsafe { $add(self, $load_ps(c)) }
-            }
-            #[inline(always)]
-            unsafe fn store(self, to: *mut f32) {
-                // SAFETY: see above.
-                unsafe { $store(to, self) }
-            }
-        }
-    };
-}
-#[cfg(target_arch = "x86_64")]
-widened_sums!(
-    __m256,
-    8,
-    _mm256_setzero_ps,
-    _mm256_loadu_si256,
-    _mm256_set1_epi32,
-    _mm256_slli_epi32,
-    _mm256_and_si256,
-    _mm256_castsi256_ps,
-    _mm256_fmadd_ps,
-    _mm256_add_ps,
-    _mm256_loadu_ps,
-    _mm256_storeu_ps
-);
-#[cfg(target_arch = "x86_64")]
-widened_sums!(
-    __m512,
-    16,
-    _mm512_setzero_ps,
-    _mm512_loadu_si512,
-    _mm512_set1_epi32,
-    _mm512_slli_epi32,
-    _mm512_and_si512,
-    _mm512_castsi512_ps,
-    _mm512_fmadd_ps,
-    _mm512_add_ps,
-    _mm512_loadu_ps,
-    _mm512_storeu_ps
-);
-
-impl Sums for [f32; 4] {
-    const LANES: usize = 4;
-    type Pairs = [u32; 4];
-    #[inline(always)]
-    unsafe fn zero() -> Self {
-        [0.0; 4]
-    }
-    #[inline(always)]
-    unsafe fn load(from: *const u32) -> [u32; 4] {
-        // SAFETY: passed on to the caller, here and below.
-        unsafe { from.cast::<[u32; 4]>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn splat(pair: u32) -> [u32; 4] {
-        [pair; 4]
-    }
-    #[inline(always)]
-    unsafe fn dot(self, a: [u32; 4], b: [u32; 4]) -> Self {
-        let halves = |pair: u32| [f32::from_bits(pair << 16), f32::from_bits(pair & 0xffff_0000)];
-        std::array::from_fn(|i| {
-            let (a, b) = (halves(a[i]), halves(b[i]));
-            a[0].mul_add(b[0], a[1].mul_add(b[1], self[i]))
-        })
-    }
-    #[inline(always)]
-    unsafe fn plus(self, c: *const f32) -> Self {
-        // SAFETY: see above.
-        unsafe { std::array::from_fn(|i| self[i] + *c.add(i)) }
-    }
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        // SAFETY: see above.
-        unsafe { to.cast::<[f32; 4]>().write_unaligned(self) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::pack::round;
     use super::*;
 
     fn noise(n: usize, step: f32) -> Vec<f32> {
