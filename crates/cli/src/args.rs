@@ -10,7 +10,7 @@ use crate::render::error::{Failure, exit_code_of};
 use crate::settings::{self, Resolved};
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use remit_engine::Engine;
+use remit_engine::{Engine, Instructions};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::ffi::OsString;
@@ -148,6 +148,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     shared.overrides = overrides;
     exit_code_of(shared.json, || {
         shared.start_threads()?;
+        Instructions::choose().map_err(Failure::usage)?;
         if verb.starts_engine() && !shared.dry_run {
             let engine = shared.engine_settings()?.value;
             if let Some(settings) = engine.led() {
@@ -290,11 +291,11 @@ impl Shared {
         Ok(remit_engine::start(&self.engine_settings()?.value, crate::render::error::warn)?)
     }
 
-    /// The table of the engine, unless it is the one that everyone has.
+    /// The table of the engine, or of the one that everyone has the instructions that serve.
     fn show_engine(&self) -> Result<(), Failure> {
         let settings = self.engine_settings()?;
         if settings.value.is_default() {
-            Ok(())
+            crate::render::print(&format!("\ninstructions  {}\n", Instructions::current().name()))
         } else {
             crate::render::print(&format!("\n{}", settings.toml))
         }

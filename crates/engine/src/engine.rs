@@ -126,7 +126,7 @@ pub trait Engine: std::fmt::Debug {
     fn learn(&mut self, origin: &Origin, learning: &Learning, usage: &Usage) -> Result<(), Error>;
 
     /// What it is, in words for the record of a run; nothing where that makes no difference to a result, as in the
-    /// engine of this process.
+    /// engine of this process with `f32`.
     fn about(&self) -> Option<String> {
         None
     }

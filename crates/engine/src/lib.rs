@@ -21,6 +21,6 @@ pub use cpu::Cpu;
 pub use engine::{Engine, LEARNER, Learning, ModelId, Origin, Predictions, Snapshot, Tensor, Usage};
 pub use error::{Error, Refusal};
 pub use memory::Available;
-pub use remit_kernels::Precision;
+pub use remit_kernels::{Instructions, Precision};
 pub use settings::{Settings, TorchSettings, start};
 pub use torch::Torch;

@@ -87,7 +87,8 @@ impl Plan {
         engine: &mut dyn Engine,
         observer: &mut dyn Observer,
     ) -> Result<Vec<Vec<Answers>>, Error> {
-        let model = engine.open(&self.checkpoint, &Usage { rows: ROWS, ..Usage::default() })?;
+        let usage = Usage { rows: ROWS, precision: self.suite.settings.precision, ..Usage::default() };
+        let model = engine.open(&self.checkpoint, &usage)?;
         let answers = self.suite.ask(engine, model, &self.tokenizer, observer);
         engine.close(model);
         answers

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use remit_corpus::Bos;
+use remit_engine::Precision;
 use remit_micro10::{Level, Split};
 use remit_model::generate::Sampling;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,9 @@ pub struct Settings {
     pub max_new_tokens: Option<usize>,
     /// What prompts begin with: `own`, what the tokenizer's post-processor puts in front of a text; `none`; or a token.
     pub bos: Bos,
+    /// Arithmetic of matrix products.
+    #[serde(skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
     /// Whether the negative log-likelihood of the reference solutions is measured, where a task has them.
     pub nll: bool,
     /// Answers at work at the same time. Changes speed and memory, never a result.
@@ -115,6 +119,7 @@ impl Default for Settings {
             top_p: 1.0,
             max_new_tokens: None,
             bos: Bos::default(),
+            precision: Precision::default(),
             nll: true,
             batch_size: 32,
             seed: 0,

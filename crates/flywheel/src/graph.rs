@@ -544,6 +544,7 @@ impl Builder<'_> {
         let corpus = self.given(self.corpus.expect("it is the first"), "store", "");
         settings.window = midtrain.data.window;
         settings.mask_documents = midtrain.data.mask_documents;
+        settings.precision = midtrain.common.precision;
         settings.tokens = corpus.path;
         settings.reference = reference.path;
         let inputs =

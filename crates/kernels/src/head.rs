@@ -12,9 +12,10 @@
 //! window alone. Rules that must see the whole batch first use [`Head::log_probs`], then [`Head::backward`]: the
 //! logits are made twice, four products.
 
+use crate::linear::Linear;
 use crate::matmul::{Matrix, MatrixMut, Precision, Write, matmul};
-use crate::rows;
 use crate::simd::{self, simd_fn};
+use crate::weights::Weights;
 use rayon::prelude::*;
 use remit_batch::Rule;
 
@@ -71,7 +72,7 @@ pub struct Gradients<'a> {
 
 impl Head {
     /// Log-probabilities of `targets [N]` given `hidden [N, D]` and `w [V, D]`.
-    pub fn log_probs(&self, hidden: &[f32], w: &[f32], targets: &[u32], scratch: &mut Scratch) -> Rows {
+    pub fn log_probs(&self, hidden: &[f32], w: Weights, targets: &[u32], scratch: &mut Scratch) -> Rows {
         let mut rows = Rows { log_probs: vec![0.0; targets.len()], lse: vec![0.0; targets.len()] };
         for (first, count) in self.chunks(targets.len(), 1) {
             let range = first..first + count;
@@ -97,7 +98,7 @@ impl Head {
     ) -> Rows {
         let Gradients { hidden: d_hidden, parameters: d_w } = gradients;
         if length * self.vocab * size_of::<f32>() > LARGEST {
-            let rows = self.log_probs(hidden, w, targets, scratch);
+            let rows = self.log_probs(hidden, w.into(), targets, scratch);
             let derivatives = differentiate_whole(rule, &rows);
             self.backward(
                 hidden,
@@ -116,7 +117,7 @@ impl Head {
         for (first, count) in self.chunks(targets.len(), length) {
             let range = first..first + count;
             let hidden = &hidden[first * self.width..][..count * self.width];
-            let logits = self.logits(hidden, w, count, scratch);
+            let logits = self.logits(hidden, w.into(), count, scratch);
             let (log_probs, lse) = (&mut rows.log_probs[range.clone()], &mut rows.lse[range.clone()]);
             log_softmax(logits, &targets[range.clone()], log_probs, lse, self.vocab);
             let (d_log_probs, d_lse) =
@@ -147,7 +148,7 @@ impl Head {
         &self,
         hidden: &[f32],
         w: &[f32],
-        (teacher, teacher_hidden, teacher_w): (&Head, &[f32], &[f32]),
+        (teacher, teacher_hidden, teacher_w): (&Head, &[f32], Weights),
         rule: impl Fn(usize, &[f32], &[f32], &mut [f32]) -> S + Sync,
         gradients: Gradients,
         scratch: &mut Scratch,
@@ -160,7 +161,7 @@ impl Head {
         let mut d_logits = Vec::new();
         for (first, rows) in self.chunks(num_rows, 1) {
             let hidden = &hidden[first * width..][..rows * width];
-            let student = &*self.logits(hidden, w, rows, scratch);
+            let student = &*self.logits(hidden, w.into(), rows, scratch);
             let teacher =
                 &*teacher.logits(&teacher_hidden[first * teacher.width..], teacher_w, rows, teacher_scratch);
             d_logits.resize(rows * vocab, 0.0);
@@ -186,8 +187,8 @@ impl Head {
     pub fn compare<S: Send>(
         &self,
         hidden: &[f32],
-        w: &[f32],
-        (other, other_hidden, other_w): (&Head, &[f32], &[f32]),
+        w: Weights,
+        (other, other_hidden, other_w): (&Head, &[f32], Weights),
         measure: impl Fn(usize, &[f32], &[f32]) -> S + Sync,
         scratch: &mut Scratch,
         other_scratch: &mut Scratch,
@@ -222,7 +223,7 @@ impl Head {
         for (first, count) in self.chunks(targets.len(), 1) {
             let range = first..first + count;
             let hidden = &hidden[first * self.width..][..count * self.width];
-            let logits = self.logits(hidden, w, count, scratch);
+            let logits = self.logits(hidden, w.into(), count, scratch);
             let d_hidden = &mut d_hidden[first * self.width..][..count * self.width];
             self.chunk_backward(
                 hidden,
@@ -238,12 +239,11 @@ impl Head {
     }
 
     /// All logits `[N, V]`, the bits of a row independent of the rows beside it: for generation.
-    pub fn logits_alone(&self, hidden: &[f32], w: &[f32], logits: &mut [f32]) {
-        let Head { width, vocab, .. } = *self;
+    pub fn logits_alone(&self, hidden: &[f32], w: Weights, logits: &mut [f32]) {
+        let Head { width, vocab, precision } = *self;
         let rows = hidden.len() / width;
-        let shape =
-            rows::Shape { rows, input: width, output: vocab, input_stride: width, output_stride: vocab };
-        rows::product(shape, hidden, w, logits, Write::Replace);
+        let product = Linear { alone: true, ..Linear::new(rows, width, vocab, precision) };
+        product.forward(hidden, w, logits, Write::Replace);
     }
 
     /// Ranges `(first row, rows)` that cover `rows` rows in multiples of `grain`, as many as [`CACHED`] holds.
@@ -253,19 +253,14 @@ impl Head {
         (0..rows).step_by(count).map(move |first| (first, count.min(rows - first)))
     }
 
-    fn logits<'a>(&self, hidden: &[f32], w: &[f32], rows: usize, scratch: &'a mut Scratch) -> &'a mut [f32] {
+    fn logits<'a>(&self, hidden: &[f32], w: Weights, rows: usize, scratch: &'a mut Scratch) -> &'a mut [f32] {
         let size = rows * self.vocab;
         if scratch.logits.len() < size {
             scratch.logits.resize(size, 0.0);
         }
         let logits = &mut scratch.logits[..size];
-        matmul(
-            MatrixMut::new(logits, rows, self.vocab),
-            Write::Replace,
-            Matrix::new(hidden, rows, self.width),
-            Matrix::new(w, self.vocab, self.width).transposed(),
-            self.precision,
-        );
+        let product = Linear::new(rows, self.width, self.vocab, self.precision);
+        product.forward(&hidden[..rows * self.width], w, logits, Write::Replace);
         logits
     }
 

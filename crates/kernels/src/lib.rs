@@ -35,6 +35,8 @@ mod simd;
 pub mod softmax;
 pub mod stream;
 pub mod swiglu;
+pub mod weights;
 
 pub use matmul::Precision;
 pub use simd::Instructions;
+pub use weights::Weights;

@@ -2,6 +2,7 @@
 
 use crate::matmul::{Matrix, MatrixMut, Precision, Write, matmul};
 use crate::rows;
+use crate::weights::Weights;
 
 /// The widths of a linear map, how many rows it is applied to, and how far apart they lie.
 #[derive(Clone, Copy, Debug)]
@@ -29,20 +30,25 @@ impl Linear {
     }
 
     /// `y [N, out] (+)= x [N, in] W^T`. With [`Write::Add`], `y` is the residual stream.
-    pub fn forward(self, x: &[f32], w: &[f32], y: &mut [f32], write: Write) {
+    pub fn forward<'w>(self, x: &[f32], w: impl Into<Weights<'w>>, y: &mut [f32], write: Write) {
         let Linear { rows, input, output, input_stride, output_stride, precision, alone } = self;
-        if alone {
-            let _ = precision;
-            let shape = rows::Shape { rows, input, output, input_stride, output_stride };
-            return rows::product(shape, x, w, y, write);
+        let w = w.into();
+        assert_eq!(w.len(), output * input, "W is [out, in]");
+        for (first, output, w) in w.parts(input) {
+            let y = &mut y[first..];
+            if alone {
+                let shape = rows::Shape { rows, input, output, input_stride, output_stride };
+                rows::product_of(precision, shape, x, w, y, write);
+                continue;
+            }
+            matmul(
+                MatrixMut::strided(y, rows, output, output_stride),
+                write,
+                self.x(x),
+                Matrix::of(w, output, input, input).transposed(),
+                precision,
+            );
         }
-        matmul(
-            MatrixMut::strided(y, rows, output, output_stride),
-            write,
-            self.x(x),
-            Matrix::new(w, output, input).transposed(),
-            precision,
-        );
     }
 
     /// `dx [N, in] = dy W`.

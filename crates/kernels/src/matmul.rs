@@ -3,6 +3,7 @@
 pub(crate) mod bf16;
 
 use crate::simd::Instructions;
+use crate::weights::Numbers;
 use gemm::Parallelism;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -18,10 +19,34 @@ pub enum Precision {
     Bf16,
 }
 
+impl Precision {
+    /// Whether it is what holds where nothing is said.
+    pub fn is_default(&self) -> bool {
+        *self == Precision::default()
+    }
+
+    /// As settings have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        }
+    }
+}
+
+impl std::str::FromStr for Precision {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Precision, String> {
+        let known = [Precision::F32, Precision::Bf16];
+        known.into_iter().find(|one| one.name() == name).ok_or_else(|| "`f32` or `bf16`".to_owned())
+    }
+}
+
 /// A matrix in memory: element `(i, j)` is `data[i * row_stride + j * column_stride]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
-    data: &'a [f32],
+    data: Numbers<'a>,
     rows: usize,
     columns: usize,
     row_stride: usize,
@@ -36,6 +61,10 @@ impl<'a> Matrix<'a> {
 
     /// A row-major matrix whose rows start `row_stride` elements apart.
     pub fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        Matrix::of(Numbers::F32(data), rows, columns, row_stride)
+    }
+
+    pub(crate) fn of(data: Numbers<'a>, rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(columns <= row_stride || rows <= 1, "rows overlap: {columns} columns, stride {row_stride}");
         assert!(
             rows == 0 || columns == 0 || (rows - 1) * row_stride + columns <= data.len(),
@@ -62,14 +91,12 @@ impl<'a> Matrix<'a> {
 
     /// The rows from `row` on.
     fn below(self, row: usize) -> Self {
-        let start = (row * self.row_stride).min(self.data.len());
-        Matrix { data: &self.data[start..], rows: self.rows - row, ..self }
+        Matrix { data: self.data.from(row * self.row_stride), rows: self.rows - row, ..self }
     }
 
     /// Of each row `columns` elements from `column` on.
     fn behind(self, column: usize, columns: usize) -> Self {
-        let start = (column * self.column_stride).min(self.data.len());
-        Matrix { data: &self.data[start..], columns, ..self }
+        Matrix { data: self.data.from(column * self.column_stride), columns, ..self }
     }
 }
 
@@ -128,6 +155,9 @@ pub fn matmul(c: MatrixMut, write: Write, a: Matrix, b: Matrix, precision: Preci
     if precision == Precision::Bf16 {
         return bf16::matmul(c, write, a, b, Instructions::current());
     }
+    let (Numbers::F32(a_data), Numbers::F32(b_data)) = (a.data, b.data) else {
+        panic!("rounded operands have products of bfloat16 only");
+    };
     let (tile_m, tile_n) = tile(m, n);
     let tiles_n = n.div_ceil(tile_n);
     let out = SharedMut(c.data.as_mut_ptr());
@@ -143,8 +173,8 @@ pub fn matmul(c: MatrixMut, write: Write, a: Matrix, b: Matrix, precision: Preci
                 out.at(i * c.row_stride + j),
                 c.row_stride,
                 write,
-                (a.data.as_ptr().add(i * a.row_stride), a.row_stride, a.column_stride),
-                (b.data.as_ptr().add(j * b.column_stride), b.row_stride, b.column_stride),
+                (a_data.as_ptr().add(i * a.row_stride), a.row_stride, a.column_stride),
+                (b_data.as_ptr().add(j * b.column_stride), b.row_stride, b.column_stride),
             );
         }
     });

@@ -6,8 +6,12 @@
 //! order first; `W` is read as it lies, once for each block of rows. [`mix`] is the product without the transposition,
 //! for the small matrices of attention.
 
+pub(crate) mod bf16;
+
+use crate::Precision;
 use crate::matmul::{SharedMut, Write};
 use crate::simd::Instructions;
+use crate::weights::Numbers;
 use rayon::prelude::*;
 use std::cell::Cell;
 
@@ -39,6 +43,22 @@ pub(crate) struct Shape {
 /// When the shapes do not fit.
 pub(crate) fn product(shape: Shape, x: &[f32], w: &[f32], y: &mut [f32], write: Write) {
     multiply(shape, x, w, y, write, SHARED_MIN);
+}
+
+/// [`product`], or with operands rounded to bfloat16.
+pub(crate) fn product_of(
+    precision: Precision,
+    shape: Shape,
+    x: &[f32],
+    w: Numbers,
+    y: &mut [f32],
+    write: Write,
+) {
+    match (precision, w) {
+        (Precision::F32, Numbers::F32(w)) => product(shape, x, w, y, write),
+        (Precision::F32, Numbers::Bf16(_)) => panic!("rounded parameters have products of bfloat16 only"),
+        (Precision::Bf16, w) => bf16::product(shape, x, w, y, write),
+    }
 }
 
 /// [`product`] on the calling thread.

@@ -519,7 +519,7 @@ fn head_log_probs_and_gradients() {
         let targets: Vec<u32> = (0..n).map(|i| (i * 7919 % vocab) as u32).collect();
         let (a, b) = (noise(n, 3), noise(n, 4));
         let mut scratch = Scratch::default();
-        let rows = head.log_probs(&hidden, &w, &targets, &mut scratch);
+        let rows = head.log_probs(&hidden, (&w).into(), &targets, &mut scratch);
         let plain = plain_head(&wide(&hidden), &wide(&w), &targets, width);
         check("log_probs", &rows.log_probs, &plain.iter().step_by(2).copied().collect::<Vec<_>>(), 1e-6);
         check("lse", &rows.lse, &plain.iter().skip(1).step_by(2).copied().collect::<Vec<_>>(), 1e-6);
@@ -550,7 +550,7 @@ fn a_large_head_works_in_several_chunks() {
     let head = Head { width, vocab, precision: Precision::F32 };
     let (hidden, w) = (noise(n * width, 1), noise(vocab * width, 2));
     let targets: Vec<u32> = (0..n).map(|i| (i * 7919 % vocab) as u32).collect();
-    let rows = head.log_probs(&hidden, &w, &targets, &mut Scratch::default());
+    let rows = head.log_probs(&hidden, (&w).into(), &targets, &mut Scratch::default());
     let plain = plain_head(&wide(&hidden), &wide(&w), &targets, width);
     check("log_probs", &rows.log_probs, &plain.iter().step_by(2).copied().collect::<Vec<_>>(), 1e-6);
     let (a, b) = (noise(n, 3), vec![0.0; n]);
@@ -638,8 +638,8 @@ fn rows_of_two_models_meet() {
     let columns = [0, 1, VOCAB - 1];
     let rows = own.compare(
         &hidden,
-        &w,
-        (&other, &other_hidden, &other_w),
+        (&w).into(),
+        (&other, &other_hidden, (&other_w).into()),
         |row, own, other| (row, columns.map(|v| own[v]), columns.map(|v| other[v])),
         &mut Scratch::default(),
         &mut Scratch::default(),

@@ -8,6 +8,7 @@
 //! echo round | cargo run --release --example generate_benchmark -- --size S --batch 64 --threads 1
 //! ```
 
+use remit_kernels::Precision;
 use remit_model::families::llama;
 use remit_model::generate::{Request, Sampling, Settings, generate};
 use remit_model::{Decoder, Frozen};
@@ -22,6 +23,7 @@ const PROMPT: usize = 32;
 struct Arguments {
     size: String,
     model: Option<PathBuf>,
+    precision: Precision,
     batch: usize,
     new_tokens: usize,
     threads: usize,
@@ -58,12 +60,20 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, Box<dyn Error>> {
-    let mut arguments = Arguments { size: "S".into(), model: None, batch: 64, new_tokens: 128, threads: 1 };
+    let mut arguments = Arguments {
+        size: "S".into(),
+        model: None,
+        precision: Precision::F32,
+        batch: 64,
+        new_tokens: 128,
+        threads: 1,
+    };
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("`{word}` needs a value"));
         match word.as_str() {
             "--size" => arguments.size = value()?,
             "--model" => arguments.model = Some(value()?.into()),
+            "--precision" => arguments.precision = value()?.parse()?,
             "--batch" => arguments.batch = value()?.parse()?,
             "--new-tokens" => arguments.new_tokens = value()?.parse()?,
             "--threads" => arguments.threads = value()?.parse()?,
@@ -76,7 +86,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, Box<dyn E
 /// A checkpoint, or a model of the sizes of `train_benchmark` with random parameters, without an end token.
 fn build(arguments: &Arguments) -> Result<Frozen, Box<dyn Error>> {
     if let Some(directory) = &arguments.model {
-        return Ok(Decoder::frozen(directory)?);
+        return Ok(Decoder::frozen(directory, arguments.precision)?);
     }
     let (vocab, width, heads, mlp_width, layers) = match arguments.size.as_str() {
         "S" => (4096, 256, 4, 688, 6),
@@ -91,7 +101,9 @@ fn build(arguments: &Arguments) -> Result<Frozen, Box<dyn Error>> {
         tie_word_embeddings: false,
         ..llama::config::Settings::default()
     };
-    Ok(Decoder::fresh(settings.build(vocab, None)?, 1).into())
+    let mut decoder = Decoder::fresh(settings.build(vocab, None)?, 1);
+    decoder.precision = arguments.precision;
+    Ok(decoder.into())
 }
 
 /// New tokens of a batch of prompts, sampled at temperature 1.

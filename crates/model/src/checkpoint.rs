@@ -1,9 +1,10 @@
 //! A decoder in Hugging Face layout: `config.json`, `generation_config.json`, `model.safetensors` or shards.
 
-use crate::decoder::{FrozenParameters, MappedParameters, read_entries};
+use crate::decoder::{FrozenParameters, MappedParameters, RoundedParameters, read_entries};
 use crate::layout::{Entry, Layout};
 use crate::{Architecture, Decoder, Error, Frozen, families};
 use remit_fault::fault;
+use remit_kernels::Precision;
 use remit_store::atomic;
 use remit_store::tensors::{FileDtype, TensorDirectory, TensorOut, write_tensors};
 use serde_json::{Map, Value};
@@ -138,9 +139,16 @@ impl Frozen {
     /// than the memory, beyond it the other way round.
     pub const OWNED_BYTES_MAX: u64 = 1 << 30;
 
-    /// Opens a checkpoint directory only to read it: small ones into memory, large ones by [`Decoder::mapped`].
-    pub fn frozen(directory: &Path) -> Result<Frozen, Error> {
+    /// Opens a checkpoint directory only to read it: small ones into memory, large ones by [`Decoder::mapped`]. With
+    /// products of bfloat16 see [`RoundedParameters`].
+    pub fn frozen(directory: &Path, precision: Precision) -> Result<Frozen, Error> {
         let (architecture, layout, files) = open(directory)?;
+        if precision == Precision::Bf16 {
+            let parameters = FrozenParameters::Rounded(RoundedParameters::new(files, &layout));
+            let mut decoder = Decoder::from_parts(architecture, layout, parameters);
+            decoder.precision = precision;
+            return Ok(decoder);
+        }
         if Frozen::is_mapped(&layout) {
             let parameters = FrozenParameters::Mapped(MappedParameters::new(files));
             return Ok(Decoder::from_parts(architecture, layout, parameters));
@@ -160,9 +168,12 @@ impl Frozen {
         Ok(Decoder::from_parts(architecture, layout, parameters))
     }
 
-    /// Bytes that the parameters of [`Decoder::frozen`] take beyond the mapped files.
-    pub fn frozen_bytes(architecture: &Architecture) -> u64 {
+    /// Bytes that the parameters of [`Decoder::frozen`] take beyond the mapped files; at most, in bfloat16.
+    pub fn frozen_bytes(architecture: &Architecture, precision: Precision) -> u64 {
         let layout = architecture.family.layout(architecture);
+        if precision == Precision::Bf16 {
+            return RoundedParameters::bytes_max(&layout);
+        }
         let block = layout.blocks.first().map_or(0, |block| block.all.len());
         let numbers = if Frozen::is_mapped(&layout) { block + layout.head.len() } else { layout.len() };
         (numbers * size_of::<f32>()) as u64

@@ -20,7 +20,9 @@ mod workspace;
 pub use architecture::{Architecture, Attention, NormPlace, Pairing, QkNorm, Rope, RopeScaling};
 pub use average::average;
 pub use checkpoint::SaveOptions;
-pub use decoder::{Decoder, Frozen, FrozenParameters, Input, MappedParameters, Part, Storage};
+pub use decoder::{
+    Decoder, Frozen, FrozenParameters, Input, MappedParameters, Part, RoundedParameters, Storage,
+};
 pub use layout::{Entry, Layout, PartSizes};
 pub use remit_fault::Error;
 pub use workspace::{Keep, Workspace};

@@ -1,6 +1,7 @@
 //! Every family at odd shapes: gradients against central differences, the cache against whole windows, frozen decoders
 //! against owned ones, files against memory, and what each family refuses.
 
+use remit_kernels::Precision;
 use remit_kernels::head::Scratch;
 use remit_model::families::{Family, llama, olmo2, qwen3, read, smollm3, youtu};
 use remit_model::generate::{Completion, Finish, Request, Sampling, Settings, Watch, generate};
@@ -298,7 +299,7 @@ fn log_probs_are_those_of_whole_windows() {
             let hidden = &hidden[first * architecture.width..(ids.len() - 1) * architecture.width];
             let targets = &completion.tokens;
             let want =
-                decoder.head().log_probs(hidden, decoder.head_parameters(), targets, &mut Scratch::default());
+                decoder.head().log_probs(hidden, decoder.head_weights(), targets, &mut Scratch::default());
             assert_eq!(completion.log_probs.len(), targets.len());
             for (got, want) in completion.log_probs.iter().zip(&want.log_probs) {
                 assert!((got - want).abs() < 1e-5, "{}: {got}, {want}", architecture.family.name());
@@ -391,7 +392,7 @@ fn everything<P: remit_model::Storage>(mut decoder: Decoder<P>) -> (Vec<f32>, Ve
     let mut workspace = Workspace::new(decoder.architecture(), ids.len(), Keep::Nothing);
     let input = Input { ids: &ids, length: WINDOW, starts: Some(&starts) };
     let hidden = decoder.forward(input, &mut workspace).to_vec();
-    let rows = decoder.head().log_probs(&hidden, decoder.head_parameters(), &ids, &mut Scratch::default());
+    let rows = decoder.head().log_probs(&hidden, decoder.head_weights(), &ids, &mut Scratch::default());
     let continuation = greedy(&mut decoder, &ids[..3], 9);
     (hidden, rows.log_probs, continuation)
 }
@@ -403,7 +404,7 @@ fn frozen_decoders_give_the_same_bits() {
             let directory = saved(&random(&architecture), dtype, shards);
             let owned = everything(Decoder::open(directory.path()).expect("opened"));
             assert_eq!(owned, everything(Decoder::mapped(directory.path()).expect("mapped")));
-            assert_eq!(owned, everything(Decoder::frozen(directory.path()).expect("frozen")));
+            assert_eq!(owned, everything(Decoder::frozen(directory.path(), Precision::F32).expect("frozen")));
             let thawed = Frozen::from(Decoder::open(directory.path()).expect("opened"));
             assert_eq!(owned, everything(thawed));
         }

@@ -3,6 +3,7 @@
 //!
 //!     cargo test --release -p remit-model --test full_size -- --ignored --nocapture --test-threads 1
 
+use remit_kernels::Precision;
 use remit_kernels::head::Scratch;
 use remit_model::{Decoder, Frozen, Input, Keep, SaveOptions, Workspace, families};
 use remit_store::tensors::{FileDtype, TensorDirectory};
@@ -64,7 +65,7 @@ fn check(name: &str, parameters: usize, config: Value) {
     let mut workspace = Workspace::new(&architecture, WINDOW, Keep::Nothing);
     let input = Input { ids: &ids, length: WINDOW, starts: None };
     let hidden = model.forward(input, &mut workspace).to_vec();
-    let rows = model.head().log_probs(&hidden, model.head_parameters(), &ids, &mut Scratch::default());
+    let rows = model.head().log_probs(&hidden, model.head_weights(), &ids, &mut Scratch::default());
     let (peak, anonymous) = (status("VmHWM:"), status("RssAnon:"));
     println!(
         "  forward pass over {WINDOW} positions in {:.1} s, peak {:.2} GiB, of it {:.2} GiB not the files'",
@@ -82,7 +83,7 @@ fn check(name: &str, parameters: usize, config: Value) {
     }
     assert!(built < MEMORY_MAX && peak < MEMORY_MAX, "{name}: more memory than allowed");
     assert!(opening < OPENING_MAX, "{name}: opening reads parameters");
-    let expected = before + Frozen::frozen_bytes(&architecture);
+    let expected = before + Frozen::frozen_bytes(&architecture, Precision::F32);
     assert!(anonymous < expected + (512 << 20), "{name}: a pass holds more than one block and the head");
 }
 

@@ -49,8 +49,7 @@ fn logits_and_log_probs(decoder: &mut Decoder, ids: &[u32], windows: usize) -> (
     // The last position of a window has no target here; any id will do, its row is dropped.
     let targets: Vec<u32> =
         (0..ids.len()).map(|i| if (i + 1) % length == 0 { 0 } else { ids[i + 1] }).collect();
-    let rows =
-        decoder.head().log_probs(&hidden, decoder.head_parameters(), &targets, &mut Scratch::default());
+    let rows = decoder.head().log_probs(&hidden, decoder.head_weights(), &targets, &mut Scratch::default());
     let log_probs = rows.log_probs.chunks(length).flat_map(|row| row[..length - 1].to_vec()).collect();
     (logits, log_probs)
 }

@@ -9,7 +9,7 @@ use crate::update::{Outcome, Sequence, update};
 use crate::verifiers::Verifiers;
 use remit_corpus::examples::{Encoder, Example};
 use remit_corpus::{Companions, Tokenizer};
-use remit_engine::{Engine, ModelId, Usage};
+use remit_engine::{Engine, ModelId, Precision, Usage};
 use remit_model::generate::Finish;
 use remit_model::{Architecture, Frozen, Keep, Workspace};
 use remit_store::hash::hash_checkpoint;
@@ -135,12 +135,18 @@ impl Planned for Plan {
         let Settings { micro_batch_windows, rollout, common, .. } = &self.settings;
         let rows = micro_batch_windows * self.window;
         let positions = (rollout.batch_size * self.window) as u64;
+        // Of the learner's parameters, while it generates.
+        let rounded = match common.precision {
+            Precision::F32 => 0,
+            Precision::Bf16 => Frozen::frozen_bytes(architecture, Precision::Bf16),
+        };
         Memory {
             activations: Workspace::bytes(architecture, rows, keep(common.recompute)),
             logits: (self.window.max(rollout.batch_size) * architecture.vocab_size) as u64 * float,
-            caches: positions * (architecture.layers * architecture.cache_width()) as u64 * float,
+            caches: positions * (architecture.layers * architecture.cache_width()) as u64 * float + rounded,
             reference: self.reference_architecture.as_ref().map_or(0, |reference| {
-                Frozen::frozen_bytes(reference) + Workspace::bytes(reference, rows, Keep::Nothing)
+                Frozen::frozen_bytes(reference, common.precision)
+                    + Workspace::bytes(reference, rows, Keep::Nothing)
             }),
             ..Memory::of_learner(architecture)
         }

@@ -3,7 +3,7 @@
 use crate::fit::MicroBatch;
 use crate::held_out::HeldOutPlan;
 use crate::run::{Frame, Method, Start};
-use crate::settings::{Settings, Text, wrong};
+use crate::settings::{Precision, Settings, Text, wrong};
 use crate::stage::{Memory, Planned, Stage};
 use crate::text::TextMethod;
 use crate::{Error, First};
@@ -212,7 +212,7 @@ impl Planned for Plan {
             self.reference.as_ref().filter(|reference| reference.scores.is_none()).map_or(0, |reference| {
                 let architecture = &reference.architecture;
                 // Its logits are as large as the learner's.
-                Frozen::frozen_bytes(architecture)
+                Frozen::frozen_bytes(architecture, self.settings.common.precision)
                     + Workspace::bytes(architecture, rows, Keep::Nothing)
                     + logits
             });
@@ -449,13 +449,18 @@ fn tokenizer_hash(checkpoint: &Path) -> Result<Option<String>, Error> {
 }
 
 /// The key of the scores that `checkpoint` gives to `windows`. What a reference sees of a window is part of the
-/// layout: whether documents are hidden from one another changes its log-probabilities.
+/// layout: whether documents are hidden from one another changes its log-probabilities. So does the arithmetic.
 pub(crate) fn score_key(
     windows: &Windows,
     checkpoint: &Path,
     mask_documents: bool,
+    precision: Precision,
 ) -> Result<ScoreKey, Error> {
-    let layout = format!("{} mask_documents={mask_documents}", windows.layout_hash());
+    let rounding = match precision {
+        Precision::F32 => "",
+        Precision::Bf16 => " precision=bf16",
+    };
+    let layout = format!("{} mask_documents={mask_documents}{rounding}", windows.layout_hash());
     Ok(ScoreKey {
         tokens: windows.store().content_hash().to_owned(),
         layout: hash_bytes(layout.as_bytes()),
@@ -467,11 +472,11 @@ fn reference(settings: &Settings, material: &Material) -> Result<Option<Referenc
     let Some(reference) = &settings.reference else { return Ok(None) };
     let checkpoint = locate_checkpoint(&reference.checkpoint)?;
     let architecture = open_model(&checkpoint)?;
-    let Settings { data, .. } = settings;
+    let Settings { common, data, .. } = settings;
     let scores = match (material, &reference.scores) {
         (Material::Store(windows, _), scores) => {
             check_model("reference", &checkpoint, &architecture, windows.store(), data.window)?;
-            let key = |_: &PathBuf| score_key(windows, &checkpoint, data.mask_documents);
+            let key = |_: &PathBuf| score_key(windows, &checkpoint, data.mask_documents, common.precision);
             let key = scores.as_ref().map(key).transpose()?;
             scores.as_ref().zip(key).map(|(path, key)| ScoreStore::open(path, &key)).transpose()?
         }

@@ -97,7 +97,7 @@ pub fn score(
     observer: &mut dyn ScoreObserver,
 ) -> Result<Merge, Error> {
     let ScorePlan { settings, windows, checkpoint, .. } = plan;
-    let key: ScoreKey = score_key(windows, checkpoint, settings.mask_documents)?;
+    let key: ScoreKey = score_key(windows, checkpoint, settings.mask_documents, settings.precision)?;
     let mut writer =
         ScoreWriter::open(&settings.out, &key, windows.len(), settings.window, settings.dtype, shard)?;
     let range = writer.windows();

@@ -7,7 +7,7 @@ use crate::render::{print, units};
 use clap::Args;
 use remit_engine::check::{self, Report};
 use remit_engine::cpu::speed;
-use remit_engine::{Precision, Settings, Torch, TorchSettings};
+use remit_engine::{Instructions, Precision, Settings, Torch, TorchSettings};
 use remit_model::families::Family;
 use serde_json::{Value, json};
 
@@ -72,7 +72,13 @@ fn facts(settings: &Settings) -> Result<Facts, Failure> {
         Settings::Cpu => {
             facts.push(("engine", json!("cpu: this process")));
             facts.push(("threads", json!(rayon::current_num_threads())));
-            facts.push(("products", json!(units::rate(speed(Precision::F32)) + "FLOP/s")));
+            let there: Vec<&str> = Instructions::all().map(Instructions::name).collect();
+            let name = Instructions::current().name();
+            facts.push(("instructions", json!(format!("{name}, of {}", there.join(", ")))));
+            for precision in [Precision::F32, Precision::Bf16] {
+                let rate = units::rate(speed(precision)) + "FLOP/s";
+                facts.push((if precision.is_default() { "f32" } else { "bf16" }, json!(rate)));
+            }
         }
         Settings::Torch(settings) => {
             let torch = Torch::start(settings, warn)?;

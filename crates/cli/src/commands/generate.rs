@@ -8,7 +8,7 @@ use crate::render::error::Failure;
 use crate::render::print;
 use clap::Args;
 use remit_corpus::{Bos, Tokenizer};
-use remit_engine::Usage;
+use remit_engine::{Precision, Usage};
 use remit_model::generate::{Completion, Request, Sampling, Settings, Watch};
 use remit_train::locate_checkpoint;
 use std::path::PathBuf;
@@ -51,8 +51,11 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub num_samples: u32,
     /// Sequences at work at the same time. Never changes a result
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 64)]
     pub batch_size: usize,
+    /// Arithmetic of matrix products: f32, or bf16, which reads half the bytes a token
+    #[arg(long, value_name = "P", default_value = "f32")]
+    pub precision: Precision,
     /// End a continuation that contains this text, which stays in it; `\n` is a line feed. May be given several times
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
@@ -64,7 +67,7 @@ pub struct Arguments {
 /// Runs the verb.
 pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     let Arguments { model, prompt, ids, max_new_tokens, greedy, temperature, top_k, top_p, .. } = arguments;
-    let Arguments { seed, num_samples, batch_size, stop, log_probs, bos, .. } = arguments;
+    let Arguments { seed, num_samples, batch_size, stop, log_probs, bos, precision, .. } = arguments;
     let stop: Vec<String> = stop.iter().map(|text| crate::settings::unescape(text)).collect();
     let sampling = if greedy { Sampling::Greedy } else { Sampling::Random { temperature, top_k, top_p } };
     let settings = Settings { batch_size, ..Settings::new(sampling) };
@@ -110,7 +113,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
         })
         .collect();
     let mut engine = shared.engine()?;
-    let model = engine.open(&path, &Usage::default())?;
+    let model = engine.open(&path, &Usage { precision, ..Usage::default() })?;
     let progress = Sequences::start(shared.display(), "generate", requests.len() as u64);
     let mut watch = Onlooker { tokenizer: tokenizer.as_ref(), stop: &stop, progress: &progress };
     let completions = engine.generate(model, &requests, &settings, &mut watch)?;

@@ -7,6 +7,7 @@ use crate::render::table::Table;
 use crate::render::{print, units};
 use clap::Args;
 use remit_corpus::{Bos, Tokenizer};
+use remit_engine::Precision;
 use remit_model::{
     Architecture, Attention, Decoder, Frozen, Keep, NormPlace, Pairing, PartSizes, QkNorm, RopeScaling,
     Workspace,
@@ -294,7 +295,7 @@ impl Memory {
             state: 4 * (model.layout().len() * size_of::<f32>()) as u64,
             activations: passes(Keep::Everything),
             recomputed: passes(Keep::BlockInputs),
-            reading: Frozen::frozen_bytes(architecture) + passes(Keep::Nothing),
+            reading: Frozen::frozen_bytes(architecture, Precision::F32) + passes(Keep::Nothing),
         }
     }
 

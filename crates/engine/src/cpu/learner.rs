@@ -166,7 +166,7 @@ impl Learner {
         let rows = decoder.head().distill(
             hidden,
             decoder.head_parameters(),
-            (&model.head(), teacher_hidden, model.head_parameters()),
+            (&model.head(), teacher_hidden, model.head_weights()),
             |row, student, teacher, gradient| {
                 if batch.mask[row] {
                     rule.row(student, teacher, batch.targets[row] as usize, denominator, gradient)

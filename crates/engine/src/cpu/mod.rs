@@ -4,8 +4,8 @@ mod learner;
 mod reader;
 
 use crate::{
-    Engine, Error, LEARNER, Learning, ModelId, Origin, Precision, Predictions, Refusal, Snapshot, Tensor,
-    Usage,
+    Engine, Error, Instructions, LEARNER, Learning, ModelId, Origin, Precision, Predictions, Refusal,
+    Snapshot, Tensor, Usage,
 };
 use learner::{Learner, Moments};
 use reader::Reader;
@@ -85,7 +85,7 @@ impl Engine for Cpu {
     }
 
     fn open(&mut self, checkpoint: &Path, usage: &Usage) -> Result<ModelId, Error> {
-        self.insert(Decoder::frozen(checkpoint)?, usage)
+        self.insert(Decoder::frozen(checkpoint, usage.precision)?, usage)
     }
 
     fn learn(&mut self, origin: &Origin, learning: &Learning, usage: &Usage) -> Result<(), Error> {
@@ -176,6 +176,13 @@ impl Engine for Cpu {
 
     fn update(&mut self, learning_rate: f64) -> Result<f64, Refusal> {
         self.learning().update(learning_rate)
+    }
+
+    /// Products of bfloat16 are the one thing that instructions change, for numbers that are too small to be normal.
+    fn about(&self) -> Option<String> {
+        let learner = self.learner.as_ref()?;
+        let is_bf16 = learner.decoder.precision == Precision::Bf16;
+        is_bf16.then(|| format!("cpu, bf16 with {}", Instructions::current().name()))
     }
 
     fn updates(&self) -> u64 {

@@ -71,7 +71,7 @@ impl Buffers {
         let rows = match predictions {
             Predictions::All => {
                 let hidden = cooled(hidden, self.temperature, &mut self.hidden);
-                head.log_probs(hidden, model.head_parameters(), &batch.targets, &mut self.scratch)
+                head.log_probs(hidden, model.head_weights(), &batch.targets, &mut self.scratch)
             }
             Predictions::Unmasked => {
                 self.hidden.clear();
@@ -84,7 +84,7 @@ impl Buffers {
                     }
                     targets.push(batch.targets[row]);
                 }
-                head.log_probs(&self.hidden, model.head_parameters(), &targets, &mut self.scratch)
+                head.log_probs(&self.hidden, model.head_weights(), &targets, &mut self.scratch)
             }
         };
         Ok(rows.log_probs)
@@ -127,8 +127,8 @@ impl Reader {
             reference.model.forward(input(batch), other.workspace.as_mut().expect("it was reserved"));
         let distances = self.model.head().compare(
             hidden,
-            self.model.head_parameters(),
-            (&reference.model.head(), other_hidden, reference.model.head_parameters()),
+            self.model.head_weights(),
+            (&reference.model.head(), other_hidden, reference.model.head_weights()),
             |row, own, other| batch.mask[row].then(|| Distance::of(own, other, batch.targets[row] as usize)),
             &mut own.scratch,
             &mut other.scratch,

@@ -19,6 +19,7 @@ use crate::{
 pub use error::{Error, Kind};
 use protocol::{Array, Values};
 use remit_batch::{Batch, Rule};
+use remit_fault::fault;
 use remit_model::generate::{self, Completion, Finish, Request, Sampling, Settings as Generation, Watch};
 use remit_model::{Architecture, Decoder, Entry, SaveOptions};
 use remit_objective::{Denominator, Direction, Distance, Distillation, DistillationSums};
@@ -204,8 +205,20 @@ impl Torch {
     }
 }
 
+/// The worker computes with its own type of numbers.
+fn check_precision(usage: &Usage) -> Outcome<()> {
+    if usage.precision.is_default() {
+        return Ok(());
+    }
+    let name = usage.precision.name();
+    Err(fault!("`precision` is `{name}`, which is for the engine of this process")
+        .with_hint("leave it out; `[engine] dtype` says what the worker computes with")
+        .into())
+}
+
 impl Engine for Torch {
     fn open(&mut self, checkpoint: &Path, usage: &Usage) -> Outcome<ModelId> {
+        check_precision(usage)?;
         let architecture = Architecture::of_checkpoint(checkpoint)?;
         architecture.check_length(usage.length)?;
         let request = json!({
@@ -219,6 +232,7 @@ impl Engine for Torch {
     }
 
     fn learn(&mut self, origin: &Origin, learning: &Learning, usage: &Usage) -> Outcome<()> {
+        check_precision(usage)?;
         let (mut architecture, checkpoint, updates) = match origin {
             Origin::Fresh { architecture, .. } => ((**architecture).clone(), None, None),
             Origin::Checkpoint { path, moments } => {

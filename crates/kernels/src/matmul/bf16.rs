@@ -317,8 +317,8 @@ unsafe fn sums<T: Sums, const R: usize>(pairs: usize, mut a: *const u32, mut b: 
 
 #[cfg(test)]
 mod tests {
-    use super::pack::round;
     use super::*;
+    use crate::weights::round;
 
     fn noise(n: usize, step: f32) -> Vec<f32> {
         (0..n).map(|i| (i as f32 * step).sin()).collect()
@@ -389,20 +389,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn numbers_are_rounded_to_the_nearest_even() {
-        for (x, expected) in [
-            (1.0, 1.0),
-            (1.0 + 1.0 / 256.0, 1.0),
-            (1.0 + 3.0 / 256.0, 1.0 + 1.0 / 64.0),
-            (-1.0 - 1.0001 / 256.0, -1.0 - 1.0 / 128.0),
-            (f32::MAX, f32::INFINITY),
-            (f32::MIN_POSITIVE / 2.0, 0.0),
-        ] {
-            assert_eq!(widened(x), expected, "{x}");
-        }
-        assert!(widened(f32::NAN).is_nan() && widened(f32::from_bits(0x7f80_0001)).is_nan());
     }
 }

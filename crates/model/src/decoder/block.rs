@@ -12,7 +12,7 @@ use crate::layout::Block;
 use crate::workspace::{Saved, Scratch};
 use remit_kernels::linear::Linear;
 use remit_kernels::matmul::Write;
-use remit_kernels::{Precision, attention, norm, rope, stream, swiglu};
+use remit_kernels::{Precision, Weights, attention, norm, rope, stream, swiglu};
 use std::ops::Range;
 
 /// A block at work on a number of rows.
@@ -58,6 +58,11 @@ impl<'a> Pass<'a> {
     /// The parameters at `range`.
     pub fn get(&self, range: &Range<usize>) -> &'a [f32] {
         self.parameters.get(range)
+    }
+
+    /// The matrix at `range`.
+    pub fn weights(&self, range: &Range<usize>) -> Weights<'a> {
+        self.parameters.weights(range)
     }
 
     pub fn linear(&self, input: usize, output: usize) -> Linear {
@@ -149,7 +154,12 @@ impl<'a> Pass<'a> {
         let (middle, mlp_inverse) = (cut(middle, rows, width), cut(mlp_inverse, rows, 1));
         let gate_up = cut(gate_up, rows, 2 * mlp_width);
         let read = self.read(&ranges.mlp_norm, middle, &mut scratch.normed, mlp_inverse);
-        self.linear(width, 2 * mlp_width).forward(read, self.get(&ranges.gate_up), gate_up, Write::Replace);
+        self.linear(width, 2 * mlp_width).forward(
+            read,
+            self.weights(&ranges.gate_up),
+            gate_up,
+            Write::Replace,
+        );
         if y.is_none() && norms == NormPlace::Before {
             return;
         }
@@ -201,12 +211,12 @@ impl<'a> Pass<'a> {
             NormPlace::Before => {
                 if let Some(y) = y {
                     y.copy_from_slice(x);
-                    product.forward(input, self.get(matrix), y, Write::Add);
+                    product.forward(input, self.weights(matrix), y, Write::Add);
                 }
             }
             NormPlace::After => {
                 let (output, normed) = (cut(output, self.rows, width), cut(normed, self.rows, width));
-                product.forward(input, self.get(matrix), output, Write::Replace);
+                product.forward(input, self.weights(matrix), output, Write::Replace);
                 norm::forward(output, self.get(norm), norm_epsilon, normed, inverse);
                 if let Some(y) = y {
                     y.copy_from_slice(x);

@@ -13,7 +13,7 @@ use remit_kernels::rope::{self, Heads, Positions, Turn};
 pub(super) fn project(pass: &Pass, x: &[f32], positions: Positions, saved: &mut Saved) {
     let (width, qkv_width) = (pass.architecture.width, pass.architecture.qkv_width());
     let qkv = cut(&mut saved.qkv, pass.rows, qkv_width);
-    pass.linear(width, qkv_width).forward(x, pass.get(&pass.ranges.qkv), qkv, Write::Replace);
+    pass.linear(width, qkv_width).forward(x, pass.weights(&pass.ranges.qkv), qkv, Write::Replace);
     if let Some(groups) = groups(pass) {
         let (kept, inverse) = split(pass, groups, &mut saved.kept, &mut saved.kept_inverse);
         let gains = [&pass.ranges.query_norm, &pass.ranges.key_norm].map(|range| pass.get(range));

@@ -100,12 +100,12 @@ pub(super) fn reduce(pass: &Pass, x: &[f32], positions: Positions, saved: &mut S
     let latent = cut(&mut saved.latent, pass.rows, widths.latent);
     let qkv = cut(&mut saved.qkv, pass.rows, widths.qkv);
     let reduce = pass.linear(pass.architecture.width, widths.latent);
-    reduce.forward(x, pass.get(&pass.ranges.qkv), latent, Write::Replace);
+    reduce.forward(x, pass.weights(&pass.ranges.qkv), latent, Write::Replace);
     for (gain, groups, kept, inverse) in widths.norms(pass, &mut saved.kept, &mut saved.kept_inverse) {
         norm::forward_groups(latent, groups, pass.get(&gain), widths.norm_epsilon, kept, inverse);
     }
     match widths.query_up(pass) {
-        Some(up) => up.forward(latent, pass.get(&pass.ranges.query_up), qkv, Write::Replace),
+        Some(up) => up.forward(latent, pass.weights(&pass.ranges.query_up), qkv, Write::Replace),
         None => stream::copy_columns(latent, (widths.latent, 0), qkv, (widths.qkv, 0), widths.queries),
     }
     if pass.architecture.turns(pass.layer) {
@@ -121,7 +121,7 @@ pub(super) fn expand(pass: &Pass, saved: &mut Saved, kv: &mut [f32]) {
     let qkv = cut(&mut saved.qkv, pass.rows, widths.qkv);
     let kv = cut(kv, pass.rows, widths.shape.expanded());
     let up = widths.kv_up(pass);
-    up.forward(&latent[widths.kv..], pass.get(&pass.ranges.kv_up), kv, Write::Replace);
+    up.forward(&latent[widths.kv..], pass.weights(&pass.ranges.kv_up), kv, Write::Replace);
     widths.shape.expand(kv, latent, widths.latent, qkv);
 }
 

@@ -18,9 +18,10 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use remit_kernels::head::Head;
-use remit_kernels::{Precision, embedding, norm, rope};
+use remit_kernels::{Precision, Weights, embedding, norm, rope};
+pub(crate) use storage::WithRounded;
 pub(crate) use storage::read_entries;
-pub use storage::{FrozenParameters, MappedParameters, Part, Storage};
+pub use storage::{FrozenParameters, MappedParameters, Part, RoundedParameters, Storage};
 
 /// A decoder and its parameters: its own, or those of a [`Frozen`] one.
 #[derive(Clone, Debug)]
@@ -73,6 +74,11 @@ impl Decoder {
             fill_normal(values, deviation, &mut ChaCha8Rng::from_seed(*stream.as_bytes()));
         });
         decoder
+    }
+
+    /// The head's matrix, `[V, D]`.
+    pub fn head_parameters(&self) -> &[f32] {
+        &self.parameters[self.layout.head.clone()]
     }
 
     /// A decoder whose parameters are all zero, to be filled from a file.
@@ -132,6 +138,13 @@ impl<P> Decoder<P> {
         Decoder { architecture, layout, parameters, rope, precision: Precision::F32 }
     }
 
+    /// The same with parameters that lie elsewhere, in the same order.
+    pub(crate) fn with_parameters<Q>(&self, parameters: Q) -> Decoder<Q> {
+        let Decoder { architecture, layout, rope, precision, .. } = self;
+        let (architecture, layout, rope) = (architecture.clone(), layout.clone(), rope.clone());
+        Decoder { architecture, layout, parameters, rope, precision: *precision }
+    }
+
     /// Its switches.
     pub fn architecture(&self) -> &Architecture {
         &self.architecture
@@ -175,8 +188,8 @@ impl<P> Decoder<P> {
 }
 
 impl<P: Storage> Decoder<P> {
-    /// The head's matrix, `[V, D]`.
-    pub fn head_parameters(&self) -> &[f32] {
+    /// The head's matrix, `[V, D]`, as products read it.
+    pub fn head_weights(&self) -> Weights<'_> {
         self.parameters.head(&self.layout)
     }
 

@@ -7,13 +7,14 @@
 
 mod sampling;
 
-use crate::decoder::{Cache, Decoder, Rows, Storage};
+use crate::decoder::{Cache, Decoder, Rows, Storage, WithRounded};
 use crate::workspace::{Keep, Workspace};
 use crate::{Architecture, Error};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use remit_fault::fault;
+use remit_kernels::Precision;
 pub use sampling::Sampling;
 use sampling::{Buffers, Choice, choose, refuse};
 
@@ -47,9 +48,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// With the model's own log-probabilities and no stop sequences, 16 at a time.
+    /// With the model's own log-probabilities and no stop sequences, 64 at a time.
     pub fn new(sampling: Sampling) -> Settings {
-        Settings { sampling, batch_size: 16, log_prob_temperature: 1.0, stop_sequences: Vec::new() }
+        Settings { sampling, batch_size: 64, log_prob_temperature: 1.0, stop_sequences: Vec::new() }
     }
 
     /// Checks the settings.
@@ -139,6 +140,19 @@ pub fn generate<P: Storage>(
     settings.validate()?;
     let longest = check(decoder.architecture(), requests)?;
     decoder.allow_length(longest)?;
+    match decoder.parameters.values().filter(|_| decoder.precision == Precision::Bf16) {
+        // Many passes read them: they are rounded once.
+        Some(values) => run(&decoder.with_parameters(WithRounded::new(values)), requests, settings, watch),
+        None => run(decoder, requests, settings, watch),
+    }
+}
+
+fn run<P: Storage>(
+    decoder: &Decoder<P>,
+    requests: &[Request],
+    settings: &Settings,
+    watch: &mut dyn Watch,
+) -> Result<Vec<Completion>, Error> {
     let mut batch = Batch::new(decoder, requests, settings);
     loop {
         batch.enter(watch);
@@ -364,7 +378,7 @@ impl<'a, P: Storage> Batch<'a, P> {
                 hidden.extend_from_slice(&all[row * width..][..width]);
             }
             logits.resize(last.len() * vocab, 0.0);
-            decoder.head().logits_alone(hidden, decoder.head_parameters(), logits);
+            decoder.head().logits_alone(hidden, decoder.head_weights(), logits);
         });
     }
 

@@ -92,6 +92,11 @@ impl TensorDirectory {
         self.file(name)?.bytes(name)
     }
 
+    /// [`TensorFile::bf16_bits`].
+    pub fn bf16_bits(&self, name: &str) -> Result<Option<&[u16]>, Error> {
+        self.file(name)?.bf16_bits(name)
+    }
+
     /// Reads a tensor into `out`: see [`TensorFile::read_f32`].
     ///
     /// # Errors

@@ -89,6 +89,21 @@ impl TensorFile {
         Ok(&self.map[self.entry(name)?.range.clone()])
     }
 
+    /// The bits of a tensor of bfloat16 as they lie in the file; `None` where its elements are of another type or not
+    /// aligned, and on machines of the other byte order.
+    ///
+    /// # Errors
+    /// There is no such tensor.
+    pub fn bf16_bits(&self, name: &str) -> Result<Option<&[u16]>, Error> {
+        let entry = self.entry(name)?;
+        if entry.dtype != Dtype::BF16 || cfg!(target_endian = "big") {
+            return Ok(None);
+        }
+        // SAFETY: any two bytes are a `u16`.
+        let (before, bits, behind) = unsafe { self.map[entry.range.clone()].align_to::<u16>() };
+        Ok((before.is_empty() && behind.is_empty()).then_some(bits))
+    }
+
     /// Reads a tensor of F32, BF16 or F16 into `out`, row-major; every such value is a float32, so this is exact.
     ///
     /// # Errors

@@ -189,7 +189,8 @@ impl Planned for Plan {
 impl Plan {
     /// What the reference's pass over the pairs will hold, ahead of training and without the files of a large one.
     pub fn reference_memory(&self) -> u64 {
-        reference::pass_bytes(&self.reference_architecture, &self.pairs.pairs)
+        let precision = self.settings.common.precision;
+        reference::pass_bytes(&self.reference_architecture, &self.pairs.pairs, precision)
     }
 
     /// Predictions of the largest forward pass of the learner.

@@ -158,9 +158,9 @@ impl Pass<'_> {
 }
 
 /// Bytes that a pass holds, the files of a large reference left out.
-pub(super) fn pass_bytes(architecture: &Architecture, pairs: &[[Example; 2]]) -> u64 {
+pub(super) fn pass_bytes(architecture: &Architecture, pairs: &[[Example; 2]], precision: Precision) -> u64 {
     let logits = (longest(pairs) * architecture.vocab_size * size_of::<f32>()) as u64;
-    Frozen::frozen_bytes(architecture)
+    Frozen::frozen_bytes(architecture, precision)
         + Workspace::bytes(architecture, rows(pairs), Keep::Nothing)
         + logits.clamp(16 << 20, 512 << 20)
 }

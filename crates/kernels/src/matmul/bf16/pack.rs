@@ -2,24 +2,9 @@
 
 use crate::matmul::Matrix;
 use crate::simd::Instructions;
+use crate::weights::Numbers;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
-
-/// The nearest bfloat16, of two the even one, as `vcvtneps2bf16` makes it: what is too small for a normal number is zero.
-#[inline(always)]
-pub(super) fn round(x: f32) -> u32 {
-    let bits = x.to_bits();
-    let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1))) >> 16;
-    let quiet = (bits >> 16) | 0x40;
-    let magnitude = bits & 0x7fff_ffff;
-    if magnitude > 0x7f80_0000 {
-        quiet
-    } else if magnitude < 0x0080_0000 {
-        (bits >> 16) & 0x8000
-    } else {
-        rounded
-    }
-}
 
 /// The rows of `x` in panels of `width`, `[panel, pair, width]`: pairs of neighbouring columns, zero where there is no row
 /// or column.
@@ -33,14 +18,17 @@ pub(super) unsafe fn pack(instructions: Instructions, x: Matrix, width: usize, o
         return unsafe { rows_avx512_bf16(x, width, out) };
     }
     #[cfg(target_arch = "x86_64")]
-    if instructions == Instructions::Avx512Bf16 && x.row_stride == 1 {
+    if let Numbers::F32(data) = x.data
+        && instructions == Instructions::Avx512Bf16
+        && x.row_stride == 1
+    {
         // SAFETY: see above.
-        return unsafe { columns_avx512_bf16(x, width, out) };
+        return unsafe { columns_avx512_bf16(data, x, width, out) };
     }
     let _ = instructions;
     let at = |row: usize, column: usize| {
         if row < x.rows && column < x.columns {
-            round(x.data[row * x.row_stride + column * x.column_stride])
+            x.data.rounded(row * x.row_stride + column * x.column_stride)
         } else {
             0
         }
@@ -80,16 +68,11 @@ unsafe fn rows_avx512_bf16(x: Matrix, width: usize, out: *mut u32) {
             let (kept, live) = (lanes(width - lane), x.rows.saturating_sub(first).min(width - lane).min(16));
             for pair in (0..pairs).step_by(16) {
                 let columns = x.columns - 2 * pair;
-                let masks = [lanes(columns), lanes(columns.saturating_sub(16))];
                 let mut rows = [_mm512_setzero_si512(); 16];
                 for (row, to) in rows.iter_mut().enumerate().take(live) {
+                    let at = (first + row) * x.row_stride + 2 * pair;
                     // SAFETY: masked lanes are not read; the others are elements of `x`.
-                    unsafe {
-                        let from = x.data.as_ptr().wrapping_add((first + row) * x.row_stride + 2 * pair);
-                        let low = _mm512_maskz_loadu_ps(masks[0], from);
-                        let high = _mm512_maskz_loadu_ps(masks[1], from.wrapping_add(16));
-                        *to = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
-                    }
+                    *to = unsafe { load(x.data, at, columns) };
                 }
                 transpose(&mut rows);
                 for (index, row) in rows.iter().enumerate().take(pairs - pair) {
@@ -110,10 +93,10 @@ unsafe fn rows_avx512_bf16(x: Matrix, width: usize, out: *mut u32) {
 /// As [`pack`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-unsafe fn columns_avx512_bf16(x: Matrix, width: usize, out: *mut u32) {
+unsafe fn columns_avx512_bf16(data: &[f32], x: Matrix, width: usize, out: *mut u32) {
     let pairs = x.columns.div_ceil(2);
     for pair in 0..pairs {
-        let from = x.data.as_ptr().wrapping_add(2 * pair * x.column_stride);
+        let from = data.as_ptr().wrapping_add(2 * pair * x.column_stride);
         let has_second = 2 * pair + 1 < x.columns;
         for panel in 0..x.rows.div_ceil(width) {
             for lane in (0..width).step_by(16) {
@@ -132,6 +115,31 @@ unsafe fn columns_avx512_bf16(x: Matrix, width: usize, out: *mut u32) {
                     let to = out.add((panel * pairs + pair) * width + lane);
                     _mm512_mask_storeu_epi32(to.cast(), lanes(width - lane), both);
                 }
+            }
+        }
+    }
+}
+
+/// Up to 32 neighbouring numbers, `count` of which are there, as 16 pairs.
+///
+/// # Safety
+/// They are there, and the machine has the instructions.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn load(data: Numbers, at: usize, count: usize) -> __m512i {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        match data {
+            Numbers::F32(data) => {
+                let from = data.as_ptr().wrapping_add(at);
+                let low = _mm512_maskz_loadu_ps(lanes(count), from);
+                let high = _mm512_maskz_loadu_ps(lanes(count.saturating_sub(16)), from.wrapping_add(16));
+                std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low))
+            }
+            Numbers::Bf16(data) => {
+                let mask = if count >= 32 { u32::MAX } else { (1 << count) - 1 };
+                _mm512_maskz_loadu_epi16(mask, data.as_ptr().wrapping_add(at).cast())
             }
         }
     }
