@@ -8,7 +8,7 @@ use common::Home;
 fn the_engine_of_this_process_is_there_without_a_word() {
     let home = Home::new();
     let text = home.ok("engine");
-    assert!(text.starts_with("engine    cpu: this process\nthreads   "), "{text}");
+    assert!(text.starts_with("engine        cpu: this process\nthreads       "), "{text}");
     assert_eq!(home.ok("engine --dry-run"), "[engine]\nkind = \"cpu\"\n");
     assert_eq!(home.json("engine --threads 1 --json")["engine"]["threads"], 1);
 }

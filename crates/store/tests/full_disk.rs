@@ -20,7 +20,8 @@ const LENGTH: usize = 77;
 const NUM_WINDOWS: u64 = 100;
 
 fn open_scores(home: &Path) -> ScoreWriter {
-    let key = ScoreKey { tokens: "a".into(), layout: "b".into(), reference: "c".into() };
+    let key =
+        ScoreKey { tokens: "a".into(), layout: "b".into(), reference: "c".into(), precision: "f32".into() };
     ScoreWriter::open(&home.join("scores"), &key, NUM_WINDOWS, LENGTH, ScoreDtype::F32, Shard::WHOLE).unwrap()
 }
 
@@ -78,7 +79,8 @@ fn half_a_record_is_taken_back() {
     assert!((1..NUM_WINDOWS).contains(&writer.next_window()));
     write_scores(&mut writer).unwrap();
     assert_eq!(writer.finish().unwrap(), Merge::Complete);
-    let key = ScoreKey { tokens: "a".into(), layout: "b".into(), reference: "c".into() };
+    let key =
+        ScoreKey { tokens: "a".into(), layout: "b".into(), reference: "c".into(), precision: "f32".into() };
     let store = ScoreStore::open(&home.path().join("scores"), &key).unwrap();
     let mut out = [0.0; LENGTH];
     for window in 0..NUM_WINDOWS {

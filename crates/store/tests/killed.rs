@@ -129,7 +129,7 @@ fn a_killed_run_ends_as_if_never_killed() {
 const LENGTH: usize = 64;
 
 fn key() -> ScoreKey {
-    ScoreKey { tokens: "a".into(), layout: "b".into(), reference: "c".into() }
+    ScoreKey { tokens: "a".into(), layout: "b".into(), reference: "c".into(), precision: "f32".into() }
 }
 
 fn score(directory: &Path) {

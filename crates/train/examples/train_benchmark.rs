@@ -181,7 +181,12 @@ fn score(engine: &mut Cpu, reference: ModelId, windows: &[Window]) -> Result<Sco
     let home = tempfile::tempdir()?;
     let path: &Path = home.path();
     let word = |word: &str| word.to_owned();
-    let key = ScoreKey { tokens: word("random"), layout: word("random"), reference: word("random") };
+    let key = ScoreKey {
+        tokens: word("random"),
+        layout: word("random"),
+        reference: word("random"),
+        precision: word("f32"),
+    };
     let (count, length) = (windows.len() as u64, windows[0].mask.len());
     let mut writer = ScoreWriter::open(path, &key, count, length, ScoreDtype::F16, Shard::WHOLE)?;
     let batch = Batch::stack(windows, false);

@@ -449,22 +449,19 @@ fn tokenizer_hash(checkpoint: &Path) -> Result<Option<String>, Error> {
 }
 
 /// The key of the scores that `checkpoint` gives to `windows`. What a reference sees of a window is part of the
-/// layout: whether documents are hidden from one another changes its log-probabilities. So does the arithmetic.
+/// layout: whether documents are hidden from one another changes its log-probabilities.
 pub(crate) fn score_key(
     windows: &Windows,
     checkpoint: &Path,
     mask_documents: bool,
     precision: Precision,
 ) -> Result<ScoreKey, Error> {
-    let rounding = match precision {
-        Precision::F32 => "",
-        Precision::Bf16 => " precision=bf16",
-    };
-    let layout = format!("{} mask_documents={mask_documents}{rounding}", windows.layout_hash());
+    let layout = format!("{} mask_documents={mask_documents}", windows.layout_hash());
     Ok(ScoreKey {
         tokens: windows.store().content_hash().to_owned(),
         layout: hash_bytes(layout.as_bytes()),
         reference: hash_checkpoint(checkpoint)?,
+        precision: precision.name().to_owned(),
     })
 }
 

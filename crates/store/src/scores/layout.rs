@@ -21,6 +21,17 @@ pub struct ScoreKey {
     pub layout: String,
     /// Identity of the reference: see [`hash_checkpoint`](crate::hash::hash_checkpoint).
     pub reference: String,
+    /// Arithmetic of the reference's products, `f32` where nothing is said.
+    #[serde(default = "f32", skip_serializing_if = "is_f32")]
+    pub precision: String,
+}
+
+fn f32() -> String {
+    "f32".to_owned()
+}
+
+fn is_f32(precision: &str) -> bool {
+    precision == "f32"
 }
 
 /// How a score is stored.
@@ -60,6 +71,7 @@ impl ScoreKey {
             ("token store", &self.tokens, &wanted.tokens),
             ("window layout", &self.layout, &wanted.layout),
             ("reference", &self.reference, &wanted.reference),
+            ("precision", &self.precision, &wanted.precision),
         ];
         let differing = parts.into_iter().filter(|(_, stored, wanted)| stored != wanted);
         differing

@@ -15,6 +15,7 @@ fn key() -> ScoreKey {
         tokens: hash_bytes(b"tokens"),
         layout: hash_bytes(b"layout"),
         reference: hash_bytes(b"reference"),
+        precision: "f32".into(),
     }
 }
 
@@ -227,6 +228,8 @@ fn each_of_the_three_differences_is_named() {
     check(ScoreKey { layout: other.clone(), ..key() }, &[layout]);
     check(ScoreKey { reference: other.clone(), ..key() }, std::slice::from_ref(&reference));
     check(ScoreKey { tokens: other.clone(), reference: other.clone(), ..key() }, &[tokens, reference]);
+    let precision = "another precision (f32 there, bf16 wanted)".to_owned();
+    check(ScoreKey { precision: "bf16".into(), ..key() }, &[precision]);
 }
 
 #[test]
