@@ -156,7 +156,7 @@ fn build(arguments: &Arguments, windows: &[Window]) -> Result<(Cpu, TextStep), B
             let model = engine.insert(decoder(size, 2)?, &usage)?;
             let scores = score(&mut engine, model, windows)?;
             engine.close(model);
-            Reference::Scored(scores)
+            Reference::Scored(Box::new(scores))
         }
         _ => Reference::None,
     };

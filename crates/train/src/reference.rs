@@ -13,7 +13,7 @@ pub enum Reference {
     /// Computed beside the learner, one forward pass a token.
     Online(ModelId),
     /// Read from a score store.
-    Scored(ScoreStore),
+    Scored(Box<ScoreStore>),
 }
 
 impl Reference {

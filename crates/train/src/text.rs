@@ -39,7 +39,7 @@ impl Method for TextMethod {
     fn begin(&mut self, engine: &mut dyn Engine) -> Result<(), Error> {
         let reference = match self.reference.take() {
             None => Reference::None,
-            Some(ReferencePlan { scores: Some(scores), .. }) => Reference::Scored(scores),
+            Some(ReferencePlan { scores: Some(scores), .. }) => Reference::Scored(Box::new(scores)),
             Some(reference) => Reference::Online(engine.open(&reference.checkpoint, &self.usage)?),
         };
         self.step = Some(TextStep::new(reference, &self.settings));
