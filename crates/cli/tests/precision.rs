@@ -111,7 +111,7 @@ fn scores_and_answers_say_what_they_were_made_with() {
     let results = |run: &str| -> serde_json::Value {
         serde_json::from_slice(&home.read(&format!("{run}/results.json"))).unwrap()
     };
-    let eval = "eval pretrain --quiet --eval.tasks=[\"micro10\"] --eval.micro10.problems=1 --eval.max_new_tokens=2 --eval.nll=false";
+    let eval = "eval pretrain --tasks micro10_clock --problems 1 --eval.max_new_tokens=1 --eval.nll=false";
     home.ok(&format!("{eval} --out half --eval.precision=bf16"));
     assert_eq!(results("half")["config"]["settings"]["precision"], json!("bf16"));
 }

@@ -164,6 +164,8 @@ impl Panel<'_> {
                     let w: [*const u16; BLOCK] = std::array::from_fn(|o| w[of(o)..].as_ptr());
                     let whole = input / STEP * STEP;
                     for at in (0..whole).step_by(STEP) {
+                        // Of the outputs that come next; rows are too short for the processor to see it coming.
+                        w.map(|w| _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(at + BLOCK * input).cast()));
                         let loaded = w.map(|w| _mm512_loadu_si512(w.add(at).cast()));
                         step(&mut sums, loaded, x.add(at), self.stride);
                     }
@@ -188,14 +190,13 @@ impl Panel<'_> {
                     }
                 }
             }
-            let mut all = [0.0; 16];
             let zero = _mm512_setzero_ps();
-            let flat: [__m512; 16] =
-                std::array::from_fn(|i| if i % 4 < R { sums[i / 4][i % 4] } else { zero });
-            _mm512_storeu_ps(all.as_mut_ptr(), added(flat));
-            for r in 0..R {
-                for o in 0..count {
-                    self.store(row + r, output + o, all[4 * r + o]);
+            let chains = |i: usize| if i % 4 < R { sums[i / 4][i % 4] } else { zero };
+            let mut all = [0.0; 16];
+            _mm512_storeu_ps(all.as_mut_ptr(), added(std::array::from_fn(chains)));
+            for (r, sums) in all.chunks(4).enumerate().take(R) {
+                for (o, sum) in sums.iter().enumerate().take(count) {
+                    self.store(row + r, output + o, *sum);
                 }
             }
         }
@@ -217,11 +218,10 @@ unsafe fn step<const R: usize>(
 ) {
     // SAFETY: passed on to the caller.
     unsafe {
-        let x: [__m512i; R] = std::array::from_fn(|r| _mm512_loadu_si512(x.add(r * stride).cast()));
-        for (sums, w) in sums.iter_mut().zip(w) {
-            for (sum, x) in sums.iter_mut().zip(x) {
-                let [w, x] = [w, x].map(|pairs| std::mem::transmute::<__m512i, __m512bh>(pairs));
-                *sum = _mm512_dpbf16_ps(*sum, w, x);
+        for r in 0..R {
+            let x = std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(x.add(r * stride).cast()));
+            for (sums, w) in sums.iter_mut().zip(w) {
+                sums[r] = _mm512_dpbf16_ps(sums[r], std::mem::transmute::<__m512i, __m512bh>(w), x);
             }
         }
     }
