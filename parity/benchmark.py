@@ -29,19 +29,24 @@ DEFAULT += ["torch:fp32", "torch:bf16", "torch:bf16-compile"]
 DEFAULT_GENERATE = ["remit:64", "transformers:64"]
 # What the ratios are taken to, where it takes part: heading and contestant.
 BASES = {f"transformers, batch {batch}": f"transformers:{batch}" for batch in (1, 16, 64)}
-BASES |= {"PyTorch fp32": "torch:fp32", "PyTorch bf16 + compile": "torch:bf16-compile", "remit NTP": "remit:ntp:f32"}
+BASES |= {f"transformers bf16, batch {batch}": f"transformers:{batch}:bf16" for batch in (1, 16, 64)}
+BASES |= {"llama.cpp bf16": "llama.cpp:1:bf16"}
+BASES |= {"PyTorch fp32": "torch:fp32", "PyTorch bf16": "torch:bf16", "PyTorch bf16 + compile": "torch:bf16-compile"}
+BASES |= {"remit NTP f32": "remit:ntp:f32", "remit NTP bf16": "remit:ntp:bf16"}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=["train", "generate"], default="train")
-    parser.add_argument("--sizes", nargs="+", default=["S", "M"])
+    parser.add_argument("--sizes", nargs="+", default=["S", "M"], help="S, M; of training also 135M")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds; one more comes before them")
     parser.add_argument("--steps", type=int, default=3, help="steps a round, for PyTorch")
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between two turns, for threads to settle")
     parser.add_argument("--new-tokens", type=int, default=128, help="tokens a sequence and round, of `generate`")
-    names = "remit:MODE:PRECISION|torch:MODE, of `generate` remit:BATCH|transformers:BATCH"
+    names = "remit:MODE:PRECISION|torch:MODE, of `generate` remit:BATCH[:bf16]|transformers:BATCH[:bf16]|llama.cpp:1:bf16"
+    parser.add_argument("--model", help="a checkpoint that generates, instead of random parameters")
+    parser.add_argument("--gguf", help="the same for `llama.cpp`: see `bf16_gguf.py`")
     parser.add_argument("--contestants", nargs="+", metavar=names)
     parser.add_argument("--examples", default=HERE.parent / "target/release/examples", type=Path)
     parser.add_argument("--json", type=Path, help="write every round's figures here as well")
@@ -100,14 +105,21 @@ def start(args, name, size, threads):
 
 
 def generate_command(args, name, common):
-    program, _, batch = name.partition(":")
-    programs = {
-        "remit": [str(args.examples / "generate_benchmark")],
-        "transformers": [sys.executable, str(HERE / "generate_benchmark.py")],
-    }
-    if program not in programs or not batch.isdigit():
-        sys.exit(f"unknown contestant `{name}`: `remit:BATCH` or `transformers:BATCH`")
-    return [*programs[program], *common, "--batch", batch, "--new-tokens", str(args.new_tokens)]
+    program, batch, precision = (name.split(":") + ["f32"])[:3]
+    if args.model:
+        common = ["--model", args.model, *common[2:]]
+    new = ["--new-tokens", str(args.new_tokens)]
+    dtypes = {"f32": "float32", "bf16": "bfloat16"}
+    if program == "remit" and batch.isdigit():
+        command = [str(args.examples / "generate_benchmark"), *common, "--batch", batch, *new]
+        return [*command, "--precision", precision]
+    if program == "transformers" and batch.isdigit() and precision in dtypes:
+        command = [sys.executable, str(HERE / "generate_benchmark.py"), *common, "--batch", batch, *new]
+        return [*command, "--dtype", dtypes[precision]]
+    if program == "llama.cpp" and batch == "1" and args.gguf:
+        script = str(HERE / "llama_cpp_benchmark.py")
+        return [sys.executable, script, "--gguf", args.gguf, *common[-2:], *new]
+    sys.exit(f"unknown contestant `{name}`: `remit:BATCH`, `transformers:BATCH`, `llama.cpp:1:bf16` with `--gguf`")
 
 
 def take_turn(name, process):
@@ -162,6 +174,7 @@ def machine():
         text = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout
         names = [line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("Model name")]
         name = names[0]
+        name += "".join(f", {flag}" for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f" {flag} " in text)
     except (OSError, subprocess.CalledProcessError, IndexError):
         name = platform.processor() or platform.machine()
     return f"{name}, {os.cpu_count()} cores"

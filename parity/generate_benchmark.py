@@ -34,6 +34,7 @@ def main():
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--size", choices=SIZES, default="S")
     model.add_argument("--model", help="a checkpoint directory instead")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--threads", type=int, default=1)
@@ -60,10 +61,13 @@ def main():
 
 
 def build(args):
+    dtype = getattr(torch, args.dtype)
     if args.model:
-        return AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).eval()
+        model = AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype).eval()
+        model.generation_config.eos_token_id = None
+        return model
     config = LlamaConfig(**SIZES[args.size], tie_word_embeddings=False, bos_token_id=None, eos_token_id=None)
-    return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
 
 
 @torch.inference_mode()

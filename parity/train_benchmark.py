@@ -26,6 +26,10 @@ from torch import nn
 SIZES = {
     "S": dict(vocab=4096, hidden=256, heads=4, intermediate=688, layers=6, window=256, batch=8),
     "M": dict(vocab=8192, hidden=512, heads=8, intermediate=1376, layers=8, window=512, batch=4),
+    # SmolLM2-135M.
+    "135M": dict(
+        vocab=49152, hidden=576, heads=9, kv_heads=3, intermediate=1536, layers=30, window=512, batch=4, tied=True
+    ),
 }
 MODES = ("fp32", "bf16", "bf16-compile")
 
@@ -95,15 +99,17 @@ def training_step(size, mode):
 
 
 class Decoder(nn.Module):
-    """Llama without grouped queries: RMSNorm, RoPE in halves, SwiGLU, untied embeddings; gives the mean loss."""
+    """Llama: RMSNorm, RoPE in halves, SwiGLU; gives the mean loss."""
 
     def __init__(self, size):
         super().__init__()
         hidden, head_dim = size["hidden"], size["hidden"] // size["heads"]
         self.embed = nn.Embedding(size["vocab"], hidden)
-        self.layers = nn.ModuleList(Layer(hidden, size["heads"], size["intermediate"]) for _ in range(size["layers"]))
+        self.layers = nn.ModuleList(Layer(size) for _ in range(size["layers"]))
         self.norm = nn.RMSNorm(hidden, eps=1e-5)
         self.head = nn.Linear(hidden, size["vocab"], bias=False)
+        if size.get("tied"):
+            self.head.weight = self.embed.weight
         for parameter in self.parameters():
             if parameter.dim() >= 2:
                 nn.init.normal_(parameter, std=0.02)
@@ -122,25 +128,29 @@ class Decoder(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, hidden, heads, intermediate):
+    def __init__(self, size):
         super().__init__()
-        self.heads = heads
+        hidden, intermediate, self.heads = size["hidden"], size["intermediate"], size["heads"]
+        kv_heads = size.get("kv_heads", self.heads)
+        kv_hidden = hidden // self.heads * kv_heads
+        self.kv_heads = kv_heads
         self.attention_norm = nn.RMSNorm(hidden, eps=1e-5)
         self.mlp_norm = nn.RMSNorm(hidden, eps=1e-5)
-        self.q, self.k, self.v, self.o = (nn.Linear(hidden, hidden, bias=False) for _ in range(4))
+        self.q, self.o = (nn.Linear(hidden, hidden, bias=False) for _ in range(2))
+        self.k, self.v = (nn.Linear(hidden, kv_hidden, bias=False) for _ in range(2))
         self.gate, self.up = (nn.Linear(hidden, intermediate, bias=False) for _ in range(2))
         self.down = nn.Linear(intermediate, hidden, bias=False)
 
     def forward(self, x, cos, sin):
         batch, window, hidden = x.shape
 
-        def split(z):
-            return z.view(batch, window, self.heads, -1).transpose(1, 2)
+        def split(z, heads):
+            return z.view(batch, window, heads, -1).transpose(1, 2)
 
         y = self.attention_norm(x)
-        q, k, v = split(self.q(y)), split(self.k(y)), split(self.v(y))
+        q, k, v = split(self.q(y), self.heads), split(self.k(y), self.kv_heads), split(self.v(y), self.kv_heads)
         q, k = q * cos + rotate_half(q) * sin, k * cos + rotate_half(k) * sin
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.kv_heads != self.heads)
         x = x + self.o(y.transpose(1, 2).reshape(batch, window, hidden))
         y = self.mlp_norm(x)
         return x + self.down(F.silu(self.gate(y)) * self.up(y))

@@ -28,16 +28,48 @@ struct Size {
     vocab: usize,
     width: usize,
     heads: usize,
+    kv_heads: usize,
     mlp_width: usize,
     layers: usize,
     window: usize,
     batch: usize,
+    tied: bool,
 }
 
-const SMALL: Size =
-    Size { vocab: 4096, width: 256, heads: 4, mlp_width: 688, layers: 6, window: 256, batch: 8 };
-const MEDIUM: Size =
-    Size { vocab: 8192, width: 512, heads: 8, mlp_width: 1376, layers: 8, window: 512, batch: 4 };
+const SMALL: Size = Size {
+    vocab: 4096,
+    width: 256,
+    heads: 4,
+    kv_heads: 4,
+    mlp_width: 688,
+    layers: 6,
+    window: 256,
+    batch: 8,
+    tied: false,
+};
+const MEDIUM: Size = Size {
+    vocab: 8192,
+    width: 512,
+    heads: 8,
+    kv_heads: 8,
+    mlp_width: 1376,
+    layers: 8,
+    window: 512,
+    batch: 4,
+    tied: false,
+};
+/// SmolLM2-135M.
+const SMOLLM2: Size = Size {
+    vocab: 49_152,
+    width: 576,
+    heads: 9,
+    kv_heads: 3,
+    mlp_width: 1536,
+    layers: 30,
+    window: 512,
+    batch: 4,
+    tied: true,
+};
 
 /// Steps that are not timed, before the first round.
 const WARM_UP: usize = 2;
@@ -109,7 +141,8 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, Box<dyn E
                 arguments.size = match value()?.as_str() {
                     "S" => SMALL,
                     "M" => MEDIUM,
-                    other => return Err(format!("unknown size `{other}`: `S` or `M`").into()),
+                    "135M" => SMOLLM2,
+                    other => return Err(format!("unknown size `{other}`: `S`, `M` or `135M`").into()),
                 }
             }
             "--mode" => arguments.mode = value()?,
@@ -169,8 +202,9 @@ fn decoder(size: &Size, seed: u64) -> Result<Decoder, Box<dyn Error>> {
         hidden_size: size.width,
         num_hidden_layers: size.layers,
         num_attention_heads: size.heads,
+        num_key_value_heads: Some(size.kv_heads),
         intermediate_size: size.mlp_width,
-        tie_word_embeddings: false,
+        tie_word_embeddings: size.tied,
         ..llama::config::Settings::default()
     };
     Ok(Decoder::fresh(settings.build(size.vocab, None)?, seed))

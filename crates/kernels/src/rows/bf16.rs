@@ -165,7 +165,9 @@ impl Panel<'_> {
                     let whole = input / STEP * STEP;
                     for at in (0..whole).step_by(STEP) {
                         // Of the outputs that come next; rows are too short for the processor to see it coming.
-                        w.map(|w| _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(at + BLOCK * input).cast()));
+                        for w in w {
+                            _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(at + BLOCK * input).cast());
+                        }
                         let loaded = w.map(|w| _mm512_loadu_si512(w.add(at).cast()));
                         step(&mut sums, loaded, x.add(at), self.stride);
                     }
