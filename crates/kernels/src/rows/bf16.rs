@@ -20,8 +20,8 @@ const STEP: usize = 32;
 const CHAINS: usize = 16;
 /// Outputs, and at most rows, whose sums are made together.
 const BLOCK: usize = 4;
-/// Outputs a task at least.
-const OUTPUTS: usize = 32;
+/// Numbers of `W` that a task reads, about.
+const TASK: usize = 1 << 16;
 /// Multiplications below which it does not pay to share them between threads.
 const SHARED_MIN: usize = 1 << 18;
 
@@ -73,9 +73,9 @@ fn product_with(
     if rows * input * output < SHARED_MIN {
         task(0, output);
     } else {
-        let tasks = output.div_ceil(OUTPUTS);
-        (0..tasks).into_par_iter().for_each(|index| {
-            task(index * OUTPUTS, OUTPUTS.min(output - index * OUTPUTS));
+        let outputs = (TASK / input).next_multiple_of(BLOCK);
+        (0..output.div_ceil(outputs)).into_par_iter().for_each(|index| {
+            task(index * outputs, outputs.min(output - index * outputs));
         });
     }
     ROWS.set(rounded);
@@ -163,18 +163,28 @@ impl Panel<'_> {
                 Numbers::Bf16(w) => {
                     let w: [*const u16; BLOCK] = std::array::from_fn(|o| w[of(o)..].as_ptr());
                     let whole = input / STEP * STEP;
-                    for at in (0..whole).step_by(STEP) {
-                        // Of the outputs that come next; rows are too short for the processor to see it coming.
-                        for w in w {
-                            _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(at + BLOCK * input).cast());
+                    let mask = (1u32 << (input - whole)) - 1;
+                    if row == 0 {
+                        // One after the other: memory is fastest where it is read in order. Further rows find it in cache.
+                        for (sums, w) in sums.iter_mut().zip(w) {
+                            for at in (0..whole).step_by(STEP) {
+                                let loaded = _mm512_loadu_si512(w.add(at).cast());
+                                step(std::array::from_mut(sums), [loaded], x.add(at), self.stride);
+                            }
+                            if whole < input {
+                                let loaded = _mm512_maskz_loadu_epi16(mask, w.add(whole).cast());
+                                step(std::array::from_mut(sums), [loaded], x.add(whole), self.stride);
+                            }
                         }
-                        let loaded = w.map(|w| _mm512_loadu_si512(w.add(at).cast()));
-                        step(&mut sums, loaded, x.add(at), self.stride);
-                    }
-                    if whole < input {
-                        let mask = (1u32 << (input - whole)) - 1;
-                        let loaded = w.map(|w| _mm512_maskz_loadu_epi16(mask, w.add(whole).cast()));
-                        step(&mut sums, loaded, x.add(whole), self.stride);
+                    } else {
+                        for at in (0..whole).step_by(STEP) {
+                            let loaded = w.map(|w| _mm512_loadu_si512(w.add(at).cast()));
+                            step(&mut sums, loaded, x.add(at), self.stride);
+                        }
+                        if whole < input {
+                            let loaded = w.map(|w| _mm512_maskz_loadu_epi16(mask, w.add(whole).cast()));
+                            step(&mut sums, loaded, x.add(whole), self.stride);
+                        }
                     }
                 }
                 Numbers::F32(w) => {
@@ -205,16 +215,16 @@ impl Panel<'_> {
     }
 }
 
-/// One step of the chains of `R` rows, `stride` apart, and [`BLOCK`] outputs.
+/// One step of the chains of `R` rows, `stride` apart, and `O` outputs.
 ///
 /// # Safety
 /// The machine has the instructions, and the rows of `x` have a whole step.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-unsafe fn step<const R: usize>(
-    sums: &mut [[__m512; R]; BLOCK],
-    w: [__m512i; BLOCK],
+unsafe fn step<const R: usize, const O: usize>(
+    sums: &mut [[__m512; R]; O],
+    w: [__m512i; O],
     x: *const u16,
     stride: usize,
 ) {
