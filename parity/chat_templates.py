@@ -17,7 +17,8 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils import chat_template_utils
 
 BUILT_IN = Path(__file__).parent.parent / "crates" / "corpus" / "src" / "examples"
-SPECIAL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>"]
+TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>", "cls_token": "<cls>"}
+SPECIAL = ["<pad>", "<unk>", "<cls>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
 
 TEMPLATES = {
     # Tools and their calls as JSON, thoughts kept behind the last question only, runs of tool results as one turn.
@@ -241,6 +242,32 @@ TEMPLATES = {
 """.lstrip("\n"),
 }
 
+# Line ends of Windows and of old, white space that is Python's alone, special tokens.
+TEMPLATES["windows"] = (
+    "{% for message in messages %}\r\n"
+    "[{{ message.role }}]\r{{ message.content | trim }}|{{ message.content.strip() }}|{{ message.content.lstrip() }}|"
+    "{{ message.content.rstrip() }}|{{ message.content.split() }}|{{ message.content.isspace() }}|"
+    "{{ message.content.strip(' .') }}|{{ message.content | trim('.') }}\r\n"
+    "{% endfor %}\r\n"
+    "{{ 'a\\r\\nb' }} {{ pad_token }} {{ unk_token }} {{ cls_token }} {{ sep_token is defined }}\r\n"
+)
+# What is not there, one question a template.
+UNDEFINED = [
+    "{{ missing }}", "{{ messages[0].missing }}", "{{ missing.more }}", "{{ missing['more'] }}", "{{ messages[9] }}",
+    "{{ missing is defined }}", "{{ missing is none }}", "{{ missing == none }}", "{{ missing == missing }}",
+    "{{ missing != 1 }}", "{{ 'a' ~ missing }}", "{{ 'a' + missing }}", "{{ missing + 'a' }}", "{{ missing + 1 }}",
+    "{{ missing | default('d') }}", "{{ none | default('d') }}", "{{ '' | default('d', true) }}", "{{ missing | length }}",
+    "{% for x in missing %}x{% else %}none{% endfor %}", "{{ 'a' in missing }}", "{{ missing in 'abc' }}",
+    "{{ not missing }}", "{{ missing or 'b' }}", "{{ missing and 'b' }}", "{{ missing | trim }}", "{{ missing | upper }}",
+    "{{ missing | list }}", "{{ missing | join(',') }}", "{{ missing | string }}", "{{ [missing] }}", "{{ {'a': missing} }}",
+    "{{ missing | tojson }}", "{{ [missing] | tojson }}", "{{ missing() }}", "{{ missing.strip() }}", "{{ missing is string }}",
+    "{{ missing is iterable }}", "{{ missing is sequence }}", "{{ missing is mapping }}", "{{ missing > 1 }}", "{{ missing if true }}", "{{ 'a' if false }}",
+    "{{ missing | int }}", "{{ missing | first }}", "{{ missing | replace('a', 'b') }}", "{{ missing[:1] }}", "{{ -missing }}",
+    "{% set x = missing %}{{ x is defined }}", "{{ messages | map(attribute='missing') | list | length }}",
+    "{{ messages | selectattr('missing') | list | length }}", "{{ missing is sameas none }}", "{{ missing | safe }}",
+]
+TEMPLATES |= {f"undefined: {question}": question for question in UNDEFINED}
+
 WEATHER = {
     "type": "function",
     "function": {
@@ -299,6 +326,15 @@ ROWS = {
     "dated": {"messages": TURNS, "chat_template_kwargs": {"date_string": "1 Jan 2000", "extra": "given"}},
 }
 
+# Rows whose last turn is left open, to be continued.
+OPEN = {
+    "open": {"messages": [*TURNS[1:2], {"role": "assistant", "content": "Sure, it is"}]},
+    "open-behind-blanks": {"messages": [*TURNS, *TURNS[3:4], {"role": "assistant", "content": "  it is \n"}]},
+    "open-and-empty": {"messages": [*TURNS[1:2], {"role": "assistant", "content": ""}]},
+    "open-twice-the-same": {"messages": [*TURNS[1:2], {"role": "assistant", "content": "user"}]},
+}
+ROWS |= OPEN | {"white": {"messages": [{"role": "user", "content": "\x1c\x85 a\x1fb\xa0. \x1d"}, {"role": "assistant", "content": "\x1e"}]}}
+
 # Rows that are rendered with the generation prompt as well.
 PROMPTED = ("question", "calls-without-tools", "no-thoughts")
 
@@ -319,11 +355,11 @@ def main():
     cases = [
         record(tokenizer, name, template, row_name, row, add_generation_prompt)
         for name, template in templates.items()
-        for row_name, row in ROWS.items()
-        for add_generation_prompt in ((False, True) if row_name in PROMPTED else (False,))
+        for row_name, row in (ROWS.items() if not name.startswith("undefined") else [("question", ROWS["question"])])
+        for add_generation_prompt in ((False, True) if row_name in PROMPTED and not name.startswith("undefined") else (False,))
     ]
     rows = {name: json.dumps(row, ensure_ascii=False) for name, row in ROWS.items()}
-    print(json.dumps({"templates": TEMPLATES, "rows": rows, "cases": cases}, ensure_ascii=False, indent=1))
+    print(json.dumps({"templates": TEMPLATES, "tokens": TOKENS, "rows": rows, "cases": cases}, ensure_ascii=False, indent=1))
 
 
 def byte_tokenizer():
@@ -333,7 +369,7 @@ def byte_tokenizer():
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **TOKENS)
 
 
 def record(tokenizer, name, template, row_name, row, add_generation_prompt):
@@ -343,15 +379,17 @@ def record(tokenizer, name, template, row_name, row, add_generation_prompt):
         "chat_template": template,
         "tools": row.get("tools"),
         "add_generation_prompt": add_generation_prompt,
+        "continue_final_message": row_name in OPEN,
         **row.get("chat_template_kwargs", {}),
     }
     messages = json.loads(json.dumps(row["messages"]))
     try:
         text = tokenizer.apply_chat_template(messages, tokenize=False, **options)
     except Exception as error:
-        return case | {"text": None, "error": str(error)}
+        return case | {"text": None, "error": str(error), "open": row_name in OPEN}
     case["text"] = text
-    if "generation %}" in template or "generation -%}" in template:
+    case["open"] = row_name in OPEN
+    if row_name not in OPEN and "generation %}" in template or row_name not in OPEN and "generation -%}" in template:
         encoded = tokenizer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True, **options)
         case["spans"] = spans(tokenizer, encoded["input_ids"], encoded["assistant_masks"])
     return case

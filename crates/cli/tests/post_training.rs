@@ -320,6 +320,52 @@ fn verdicts_on_the_completions_of_a_file_say_why() {
     assert!(all.ends_with("6 rows, no completion\n"), "{all}");
 }
 
+#[test]
+fn prompts_of_a_file_and_of_a_conversation_are_continued() {
+    let home = Home::trained();
+    let model = home.checkpoint("pretrain");
+    let model = model.display();
+    let chat = "{% for m in messages %}{{ m.role + ':' + m.content + '\\n' }}{% endfor %}\
+                {% if add_generation_prompt %}assistant:{% endif %}";
+    home.write(&format!("{model}/chat_template.jinja"), chat);
+    home.write(
+        "prompts.jsonl",
+        "{\"prompt\":\"3 plus 4 is\"}\n{\"messages\":[{\"role\":\"user\",\"content\":\"3 plus 4 is\"}]}\n\
+         {\"prompt\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"so\"}]}\n",
+    );
+    let generate = |more: &str| {
+        home.json(&format!("generate --model {model} --greedy --max-new-tokens 3 --json {more}"))
+    };
+    let ids = |answer: &Value, index: usize| answer["sequences"][index].clone();
+    let plain = generate("--prompts prompts.jsonl");
+    assert_eq!(plain["sequences"].as_array().unwrap().len(), 3);
+    home.write(
+        "one.jsonl",
+        "{\"prompt\":\"user:3 plus 4 is\\nassistant:\"}\n{\"prompt\":\"user:a\\nassistant:so\"}\n",
+    );
+    let spelled = generate("--prompts one.jsonl");
+    assert_eq!([ids(&plain, 1), ids(&plain, 2)], [ids(&spelled, 0), ids(&spelled, 1)]);
+    assert_eq!(plain["texts"].as_array().unwrap().len(), 3);
+    let asked = generate("--prompts prompts.jsonl --chat");
+    assert_eq!([ids(&asked, 0), ids(&asked, 1)], [ids(&plain, 1), ids(&plain, 1)]);
+    assert_ne!(ids(&plain, 0), ids(&plain, 1));
+    let said = home.command_of(&[
+        "generate",
+        "--model",
+        &model.to_string(),
+        "--greedy",
+        "--max-new-tokens",
+        "3",
+        "--chat",
+        "--prompt",
+        "3 plus 4 is",
+    ]);
+    let said = common::Done::of(said).ok("a chat");
+    assert_eq!(said, format!("{}\n", asked["texts"][0].as_str().unwrap()));
+    let refused = home.remit(&format!("generate --model {model} --max-new-tokens 3"));
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+}
+
 /// Every stage takes along what its checkpoint came with: all templates, the tokenizer's older files, all end tokens.
 #[test]
 fn what_a_checkpoint_came_with_stays_with_it() {

@@ -252,6 +252,74 @@ fn with_own(template: &str) -> Arc<Tokenizer> {
 }
 
 #[test]
+fn an_open_turn_goes_on() {
+    let question = json!({"role": "user", "content": "A colour?"});
+    let prompt = json!([question, {"role": "assistant", "content": "Sure, it is"}]);
+    let (before, after) =
+        ("<|im_start|>user\nA colour?<|im_end|>\n<|im_start|>assistant\nSure, it is", "<|im_end|>");
+    let chatml = encoder(&qwen(), templated("chatml"));
+    let ids = chatml.prompt(&row(json!({"prompt": prompt}))).unwrap();
+    assert_eq!(qwen().decode(&ids).unwrap(), before);
+    for completion in [json!([{"role": "assistant", "content": " red."}]), json!(" red.")] {
+        let value = json!({"prompt": prompt, "completion": completion});
+        check(&qwen(), templated("chatml"), value.clone(), &format!("{before}⟦ red.{after}⟧\n"));
+        let example = chatml.example(&row(value)).unwrap();
+        assert_eq!(example.tokens[..ids.len()], ids, "generation begins behind the same ids");
+        // Without marks as well.
+        let value = json!({"prompt": prompt, "completion": completion});
+        let expected = format!("<|im_start|>system\nHelp.<|im_end|>\n{before}⟦ red.{after}⟧\n");
+        check(&with_own(UNMARKED), templated("own"), value, &expected);
+    }
+    // A template that takes white space away takes it away behind an open turn too.
+    let trimming = UNMARKED.replace("{{ message.content }}", "{{ message.content | trim }}");
+    let prompt = json!([question, {"role": "assistant", "content": " Sure, it is \n"}]);
+    let ids =
+        encoder(&with_own(&trimming), templated("own")).prompt(&row(json!({"prompt": prompt}))).unwrap();
+    let expected = format!("<|im_start|>system\nHelp.<|im_end|>\n{before}");
+    assert_eq!(with_own(&trimming).decode(&ids).unwrap(), expected);
+    let silent = UNMARKED.replace("{{ message.content }}", "...");
+    let error =
+        encoder(&with_own(&silent), templated("own")).prompt(&row(json!({"prompt": prompt}))).unwrap_err();
+    let why = "cannot be left open: the template changes or leaves out its text";
+    assert!(error.to_string().contains(why), "{error}");
+}
+
+#[test]
+fn rows_with_tools_have_a_template_of_their_own() {
+    let own = json!([
+        {"name": "default", "template": UNMARKED},
+        {"name": "tool_use", "template": format!("TOOLS {{{{ tools | length }}}}\n{UNMARKED}")},
+    ]);
+    let own = tokenizer(
+        &["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        json!({"eos_token": "<|im_end|>", "chat_template": own}),
+    );
+    let turns = "<|im_start|>system\nHelp.<|im_end|>\n<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n⟦b<|im_end|>⟧\n";
+    let messages = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]);
+    for (tools, before) in
+        [(json!(null), ""), (json!([{"name": "f"}]), "TOOLS 1\n"), (json!([]), "TOOLS 0\n")]
+    {
+        let value = json!({"messages": messages, "tools": tools});
+        check(&own, templated("own"), value, &format!("{before}{turns}"));
+    }
+}
+
+#[test]
+fn rows_of_sharegpt_are_conversations() {
+    let value = json!({"conversations": [
+        {"from": "system", "value": "Short."}, {"from": "human", "value": "1+1?"}, {"from": "gpt", "value": "2"},
+        {"from": "user", "value": "2+2?"}, {"from": "assistant", "value": "4", "weight": 1}]});
+    let encoder = encoder(&llama(), templated("tulu"));
+    assert_eq!(encoder.example(&row(value)).unwrap(), encoder.example(&row(chat())).unwrap());
+    let error =
+        encoder.example(&row(json!({"conversations": [{"from": "bard", "value": "x"}]}))).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "rows.jsonl:7: `conversations` is no list of messages: message 1 is from `bard`"
+    );
+}
+
+#[test]
 fn a_template_without_marks_tells_by_its_beginnings() {
     let value = json!({"messages": chat()["messages"].as_array().unwrap()[1..]});
     let expected = "<|im_start|>system\nHelp.<|im_end|>\n<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n\
@@ -303,9 +371,9 @@ fn conversations_that_cannot_be_learnt_say_why() {
     );
     check_error(
         templated("tulu"),
-        json!({"messages": [{"from": "human", "value": "a"}]}),
+        json!({"messages": [{"speaker": "human", "value": "a"}]}),
         "`messages` is no list of messages: message 1 has no `role`",
-        "a message is an object with `role` and `content`",
+        "a message is an object with `role` and `content`, or with `from` (human, gpt, system or tool) and `value`",
     );
     check_error(
         templated("tulu"),

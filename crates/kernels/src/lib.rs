@@ -1,6 +1,6 @@
 //! The fused operations of a decoder on the CPU, each with its hand-written backward.
 //!
-//! Everything is a row-major `f32` slice and a shape; nothing here allocates what a training step could reuse, and
+//! Everything is a row-major `f32` slice and a shape (matrices of parameters may be bfloat16: [`Weights`]); nothing here allocates what a training step could reuse, and
 //! nothing here knows what a layer or an objective is. Threads come from rayon's current pool. Work is always cut
 //! by shape, never by the number of threads, and every sum has one order: one thread or many give the same bits.
 //!

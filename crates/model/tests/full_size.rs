@@ -3,9 +3,10 @@
 //!
 //!     cargo test --release -p remit-model --test full_size -- --ignored --nocapture --test-threads 1
 
-use remit_kernels::Precision;
 use remit_kernels::head::Scratch;
-use remit_model::{Decoder, Frozen, Input, Keep, SaveOptions, Workspace, families};
+use remit_kernels::matmul::{Matrix, MatrixMut, Write, matmul};
+use remit_kernels::{Instructions, Precision};
+use remit_model::{Architecture, Decoder, Frozen, Input, Keep, SaveOptions, Workspace, families};
 use remit_store::tensors::{FileDtype, TensorDirectory};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -16,6 +17,8 @@ const MEMORY_MAX: u64 = 16 << 30;
 /// Bytes that opening may take, the map itself aside.
 const OPENING_MAX: u64 = 32 << 20;
 const WINDOW: usize = 32;
+/// Positions that are scored with products of bfloat16.
+const SCORED: usize = 1024;
 
 /// A line of `/proc/self/status`, in bytes.
 fn status(key: &str) -> u64 {
@@ -81,10 +84,55 @@ fn check(name: &str, parameters: usize, config: Value) {
     for (stored, first) in stored.iter().zip(first) {
         assert!((stored - first).abs() <= first.abs() / 256.0, "rounded to the nearest bfloat16");
     }
+    score_rounded(home.path(), &architecture);
     assert!(built < MEMORY_MAX && peak < MEMORY_MAX, "{name}: more memory than allowed");
     assert!(opening < OPENING_MAX, "{name}: opening reads parameters");
     let expected = before + Frozen::frozen_bytes(&architecture, Precision::F32);
     assert!(anonymous < expected + (512 << 20), "{name}: a pass holds more than one block and the head");
+}
+
+/// Scores a window with products of bfloat16, the parameters used as they lie in the files.
+fn score_rounded(directory: &Path, architecture: &Architecture) {
+    let mut model = Decoder::frozen(directory, Precision::Bf16).expect("opened");
+    let ids: Vec<u32> = (0..SCORED as u32).map(|i| i * 997 % architecture.vocab_size as u32).collect();
+    model.allow_length(SCORED).expect("an allowed window");
+    let mut workspace = Workspace::new(architecture, SCORED, Keep::Nothing);
+    let input = Input { ids: &ids, length: SCORED, starts: None };
+    let mut seconds = f64::INFINITY;
+    // The first pass reads the files from the disk.
+    for _ in 0..3 {
+        let started = Instant::now();
+        let hidden = model.forward(input, &mut workspace).to_vec();
+        let rows = model.head().log_probs(&hidden, model.head_weights(), &ids, &mut Scratch::default());
+        seconds = seconds.min(started.elapsed().as_secs_f64());
+        assert!(rows.log_probs.iter().all(|log_prob| log_prob.is_finite()));
+    }
+    let rate = architecture.training_flops(SCORED) / 3.0 * SCORED as f64 / seconds;
+    let peak = product_rate();
+    println!(
+        "  bf16 with {}: {SCORED} positions scored in {seconds:.2} s, {:.0} GFLOP/s, {:.2} of the {:.0} that one large \
+         product reaches; {:.2} GiB not the files'",
+        Instructions::current().name(),
+        rate / 1e9,
+        rate / peak,
+        peak / 1e9,
+        gib(status("RssAnon:")),
+    );
+}
+
+/// Floating-point operations a second of a large product of bfloat16 operands.
+fn product_rate() -> f64 {
+    const SIZE: usize = 2048;
+    let (a, b) = (vec![0.5; SIZE * SIZE], vec![0.25; SIZE * SIZE]);
+    let mut c = vec![0.0; SIZE * SIZE];
+    let mut seconds = f64::INFINITY;
+    for _ in 0..7 {
+        let started = Instant::now();
+        let [a, b] = [&a, &b].map(|x| Matrix::new(x, SIZE, SIZE));
+        matmul(MatrixMut::new(&mut c, SIZE, SIZE), Write::Replace, a, b, Precision::Bf16);
+        seconds = seconds.min(started.elapsed().as_secs_f64());
+    }
+    2.0 * (SIZE * SIZE * SIZE) as f64 / seconds
 }
 
 #[test]

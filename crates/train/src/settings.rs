@@ -63,7 +63,7 @@ pub struct Common {
     pub moments: Moments,
     /// Length of the run in optimiser steps; in reinforcement learning a step is a rollout batch and the updates on it.
     pub steps: Option<u64>,
-    /// Arithmetic of matrix products, a reference's as well; rollouts are float32. Parameters, gradients and sums are
+    /// Arithmetic of matrix products, in a reference's pass and in rollouts as well. Parameters, gradients and sums are
     /// float32 in any case.
     pub precision: Precision,
     /// Keep only the inputs of blocks and make the rest again in the backward pass: less memory, more time.

@@ -7,11 +7,13 @@ use crate::progress::Sequences;
 use crate::render::error::Failure;
 use crate::render::print;
 use clap::Args;
+use remit_corpus::examples::{Counted, Encoder, Examples, Place, Row, Rows};
 use remit_corpus::{Bos, Tokenizer};
 use remit_engine::{Precision, Usage};
 use remit_model::generate::{Completion, Request, Sampling, Settings, Watch};
 use remit_train::locate_checkpoint;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Flags of the verb.
 #[derive(Debug, Args)]
@@ -20,8 +22,16 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
     /// Text to continue
-    #[arg(long, value_name = "TEXT", required_unless_present = "ids", conflicts_with = "ids")]
+    #[arg(long, value_name = "TEXT", required_unless_present_any = ["ids", "prompts"], conflicts_with_all = ["ids", "prompts"])]
     pub prompt: Option<String>,
+    /// Rows to continue, JSON lines or Parquet: `prompt`, a text or messages, of which the last stays open where it is the
+    /// assistant's; or `messages` up to the assistant's last answer. Messages go through the model's chat template
+    #[arg(long, value_name = "FILE", conflicts_with = "ids")]
+    pub prompts: Option<PathBuf>,
+    /// Put prompts that are text through the model's chat template too, as what a user says; what ends a turn there ends
+    /// a continuation
+    #[arg(long, conflicts_with_all = ["ids", "bos"])]
+    pub chat: bool,
     /// What stands in front of the prompt: own (what the tokenizer's post-processor puts there), none or a token
     #[arg(long, value_name = "TOKEN", default_value_t, conflicts_with = "ids")]
     pub bos: Bos,
@@ -66,29 +76,45 @@ pub struct Arguments {
 
 /// Runs the verb.
 pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
-    let Arguments { model, prompt, ids, max_new_tokens, greedy, temperature, top_k, top_p, .. } = arguments;
+    let Arguments {
+        model,
+        prompt,
+        prompts,
+        chat,
+        ids,
+        max_new_tokens,
+        greedy,
+        temperature,
+        top_k,
+        top_p,
+        ..
+    } = arguments;
     let Arguments { seed, num_samples, batch_size, stop, log_probs, bos, precision, .. } = arguments;
     let stop: Vec<String> = stop.iter().map(|text| crate::settings::unescape(text)).collect();
     let sampling = if greedy { Sampling::Greedy } else { Sampling::Random { temperature, top_k, top_p } };
-    let settings = Settings { batch_size, ..Settings::new(sampling) };
+    let mut settings = Settings { batch_size, ..Settings::new(sampling) };
     settings.validate()?;
     if stop.iter().any(String::is_empty) {
         return Err(Failure::usage("`--stop` needs a text"));
     }
     let path = locate_checkpoint(&model)?;
-    let tokenizer = Tokenizer::of_checkpoint(&path)?;
+    let tokenizer = Tokenizer::of_checkpoint(&path)?.map(Arc::new);
     let prefix = match &tokenizer {
         Some(tokenizer) => tokenizer.prefix(&bos)?,
         None => Vec::new(),
     };
     let is_text = ids.is_none();
-    let prompts = match (ids, prompt) {
-        (Some(file), _) => read_ids(&file)?,
-        (None, Some(text)) => {
-            let tokenizer = tokenizer.as_ref().ok_or_else(|| no_tokenizer(&path))?;
-            vec![tokenizer.encode_document(&prefix, &text)?]
+    let prompts = match ids {
+        Some(file) => read_ids(&file)?,
+        None => {
+            let tokenizer = tokenizer.clone().ok_or_else(|| no_tokenizer(&path))?;
+            let template = chat.then(|| "own".to_owned());
+            let encoder = Encoder::new(&Examples { template, bos, ..Examples::default() }, tokenizer)?;
+            if chat {
+                settings.stop_sequences.extend(encoder.stop_tokens()?.into_iter().map(|token| vec![token]));
+            }
+            encode(&encoder, prompt, prompts, chat)?
         }
-        (None, None) => unreachable!("clap asks for one of the two"),
     };
     if shared.dry_run {
         let parameters = remit_model::Architecture::open(&path)?.num_parameters();
@@ -97,7 +123,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
             path.display(),
             crate::render::units::count(parameters),
             prompts.len(),
-            begin_with(tokenizer.as_ref().filter(|_| is_text), &prefix)
+            begin_with(tokenizer.as_deref().filter(|_| is_text && !chat), &prefix)
         ));
     }
     if tokenizer.is_none() && !stop.is_empty() {
@@ -115,7 +141,7 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
     let mut engine = shared.engine()?;
     let model = engine.open(&path, &Usage { precision, ..Usage::default() })?;
     let progress = Sequences::start(shared.display(), "generate", requests.len() as u64);
-    let mut watch = Onlooker { tokenizer: tokenizer.as_ref(), stop: &stop, progress: &progress };
+    let mut watch = Onlooker { tokenizer: tokenizer.as_deref(), stop: &stop, progress: &progress };
     let completions = engine.generate(model, &requests, &settings, &mut watch)?;
     progress.finish();
 
@@ -124,14 +150,20 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
         sequences.map(|(request, completion)| [&request.prompt[..], &completion.tokens].concat()).collect();
     if shared.json {
         let mut result = serde_json::json!({ "sequences": sequences });
+        if let Some(tokenizer) = tokenizer.filter(|_| is_text) {
+            let texts = completions.iter().map(|completion| tokenizer.decode(&completion.tokens));
+            result["texts"] = serde_json::json!(texts.collect::<Result<Vec<_>, _>>()?);
+        }
         if log_probs {
             let each = completions.iter().map(|completion| &completion.log_probs);
             result["log_probs"] = serde_json::json!(each.collect::<Vec<_>>());
         }
         return print_json(&result);
     }
-    for sequence in &sequences {
+    for (sequence, completion) in sequences.iter().zip(&completions) {
         match &tokenizer {
+            // Of a conversation what the assistant says.
+            Some(tokenizer) if chat => print(&(tokenizer.decode(&completion.tokens)? + "\n"))?,
             Some(tokenizer) => {
                 let text = sequence.strip_prefix(&prefix[..]).unwrap_or(sequence);
                 print(&(tokenizer.decode(text)? + "\n"))?;
@@ -140,6 +172,26 @@ pub fn run(arguments: Arguments, shared: &Shared) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The ids of a text, or of the rows of a file.
+fn encode(
+    encoder: &Encoder,
+    prompt: Option<String>,
+    rows: Option<PathBuf>,
+    chat: bool,
+) -> Result<Vec<Vec<u32>>, Failure> {
+    if let Some(file) = rows {
+        let rows = Rows::open(&[file])?.only(encoder.fields());
+        return rows.map(|row| Ok(encoder.prompt(&row?)?)).collect();
+    }
+    let text = prompt.expect("clap asks for one of them");
+    if !chat {
+        return Ok(vec![encoder.tokenizer().encode_document(encoder.prefix(), &text)?]);
+    }
+    let place = Place { path: "--prompt".into(), number: 1, counted: Counted::Lines };
+    let row = Row::new(place, serde_json::json!({ "prompt": text }).to_string().as_str())?;
+    Ok(vec![encoder.prompt(&row)?])
 }
 
 /// What texts begin with, as a dry run tells it behind their number.

@@ -44,6 +44,8 @@ const CHUNK_ROWS: usize = 1024;
 /// Where rows have the right answer when nothing is said: as TRL, open-instruct, verl and GSM8K name it.
 const USUAL_ANSWERS: [&str; 4] = ["solution", "ground_truth", "reward_model.ground_truth", "answer"];
 
+/// Where rows of ShareGPT have their messages, which are looked for there where rows have none under the usual name.
+const SHAREGPT: &str = "conversations";
 /// What conversations have beside their messages.
 const USUAL_COLUMNS: [&str; 3] = ["tools", "documents", "chat_template_kwargs"];
 
@@ -180,6 +182,8 @@ enum Draft {
     Chat {
         conversation: Conversation,
         given: usize,
+        /// What is given of the first message that it writes, and what stands before: a conversation that ends within it.
+        opened: Option<Conversation>,
     },
 }
 
@@ -224,7 +228,7 @@ impl Encoder {
         let templates =
             [&self.prompt, &self.completion, &self.chosen, &self.rejected].into_iter().chain(&self.answer);
         let names = templates.flat_map(Template::fields).chain(USUAL_ANSWERS).chain([self.messages.as_str()]);
-        let names: BTreeSet<&str> = names.chain(USUAL_COLUMNS).collect();
+        let names: BTreeSet<&str> = names.chain(USUAL_COLUMNS).chain([SHAREGPT]).collect();
         names
             .iter()
             .flat_map(|name| [*name, name.split('.').next().unwrap_or(name)])
@@ -238,7 +242,7 @@ impl Encoder {
     /// With file and line, when fields are missing, nothing is to be learnt or the chat template refuses the row.
     pub fn example(&self, row: &Row) -> Result<Example, Error> {
         let draft = match self.whole_conversation(row)? {
-            Some(conversation) => Draft::Chat { conversation, given: 0 },
+            Some(conversation) => Draft::Chat { conversation, given: 0, opened: None },
             None => self.draft(row, &self.completion, "completion")?,
         };
         self.encode(row, &draft)
@@ -252,8 +256,10 @@ impl Encoder {
     pub fn preference(&self, row: &Row) -> Result<[Example; 2], Error> {
         let mut drafts =
             [self.draft(row, &self.chosen, "chosen")?, self.draft(row, &self.rejected, "rejected")?];
-        if let [Draft::Chat { conversation: a, given: of_a }, Draft::Chat { conversation: b, given: of_b }] =
-            &mut drafts
+        if let [
+            Draft::Chat { conversation: a, given: of_a, opened: None },
+            Draft::Chat { conversation: b, given: of_b, opened: None },
+        ] = &mut drafts
         {
             let common = a.messages.iter().zip(&b.messages).take_while(|(a, b)| a == b).count();
             // Each keeps a message to learn from, even where one conversation is the beginning of the other.
@@ -294,7 +300,7 @@ impl Encoder {
             Side::Messages(messages) => messages,
         };
         let conversation = Conversation::with_messages(row, messages);
-        let rendered = self.chat(row)?.render(&conversation, true).map_err(|error| row.error(error))?;
+        let rendered = self.chat(row)?.prompt(&conversation).map_err(|error| row.error(error))?;
         Ok(self.encode_parts(&rendered)?.0)
     }
 
@@ -377,10 +383,12 @@ impl Encoder {
 
     /// The conversation of a row that is one as a whole.
     fn whole_conversation(&self, row: &Row) -> Result<Option<Conversation>, Error> {
-        if self.prompt_is_set || !row.get(&self.messages).is_some_and(|value| value.is_array()) {
-            return Ok(None);
+        let is_list = |field: &&str| row.get(field).is_some_and(|value| value.is_array());
+        let other = Some(SHAREGPT).filter(|_| self.messages == Examples::default().messages);
+        match [Some(self.messages.as_str()), other].into_iter().flatten().find(is_list) {
+            Some(field) if !self.prompt_is_set => Conversation::of_row(row, field).map(Some),
+            _ => Ok(None),
         }
-        Conversation::of_row(row, &self.messages).map(Some)
     }
 
     /// The prompt of a row with a completion: one of `completion`, `chosen` and `rejected`, as `part` says.
@@ -392,7 +400,8 @@ impl Encoder {
             return Err(row.error(empty(part)));
         }
         let chat = |messages, given| {
-            Ok(Draft::Chat { conversation: Conversation::with_messages(row, messages), given })
+            let conversation = Conversation::with_messages(row, messages);
+            Ok(Draft::Chat { conversation, given, opened: None })
         };
         let prompt = match self.side(row, &self.prompt) {
             // A conversation that the assistant does not begin has its prompt in itself.
@@ -416,13 +425,19 @@ impl Encoder {
                 chat(messages, 1)
             }
             (Side::Text(_), Side::Messages(messages)) => chat(messages, 0),
-            (Side::Messages(mut messages), Side::Text(completion)) => {
-                let given = messages.len();
-                messages.push(template::message("assistant", completion));
-                chat(messages, given)
-            }
-            (Side::Messages(prompt), Side::Messages(messages)) => {
+            (Side::Messages(prompt), completion) => {
+                let messages = match completion {
+                    Side::Text(completion) => vec![template::message("assistant", completion)],
+                    Side::Messages(messages) => messages,
+                };
                 let given = prompt.len();
+                // An assistant's turn that the prompt leaves open goes on in the completion.
+                let both_are_assistants = prompt.last().is_some_and(template::is_assistant)
+                    && template::is_assistant(&messages[0])
+                    && !messages.starts_with(&prompt);
+                if both_are_assistants {
+                    return self.continued(row, prompt, messages);
+                }
                 if messages.len() > given && messages.starts_with(&prompt) {
                     chat(messages, given)
                 } else {
@@ -430,6 +445,32 @@ impl Encoder {
                 }
             }
         }
+    }
+
+    /// A prompt whose last turn the first message of the completion goes on with.
+    fn continued(
+        &self,
+        row: &Row,
+        mut prompt: Vec<minijinja::Value>,
+        completion: Vec<minijinja::Value>,
+    ) -> Result<Draft, Error> {
+        let text = |message: &minijinja::Value| {
+            let content = message.get_attr("content").unwrap_or_default();
+            content.as_str().map(str::to_owned).ok_or_else(|| {
+                row.error(
+                    fault!("the prompt ends in the assistant's turn, and one of its two parts is no text")
+                        .with_hint(REPAIR_OR_REMOVE),
+                )
+            })
+        };
+        let opened = Conversation::with_messages(row, prompt.clone());
+        let last = prompt.pop().expect("a prompt that ends in a turn");
+        let given = prompt.len();
+        let whole = text(&last)? + &text(&completion[0])?;
+        prompt.push(template::with_content(&last, whole));
+        prompt.extend(completion.into_iter().skip(1));
+        let conversation = Conversation::with_messages(row, prompt);
+        Ok(Draft::Chat { conversation, given, opened: Some(opened) })
     }
 
     /// The text of a template, or the messages where it is one field that holds a list.
@@ -455,8 +496,8 @@ impl Encoder {
                 let is_written = (0..tokens.len()).map(|i| i >= num_given).collect();
                 (tokens, is_written)
             }
-            Draft::Chat { conversation, given } => {
-                let turns = self.chat(row)?.turns(conversation, *given);
+            Draft::Chat { conversation, given, opened } => {
+                let turns = self.chat(row)?.turns_from(conversation, *given, opened.as_ref());
                 self.encode_parts(&turns.map_err(|error| row.error(error))?)?
             }
         };

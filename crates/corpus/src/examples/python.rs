@@ -12,6 +12,31 @@ pub(super) fn str(value: &Value) -> String {
     }
 }
 
+/// What Python takes for white space: Unicode's, and the four separators of ASCII.
+fn is_space(c: char) -> bool {
+    c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
+}
+
+/// `strip()`, of the ends that are asked for.
+pub(super) fn strip(text: &str, start: bool, end: bool) -> &str {
+    let text = if start { text.trim_start_matches(is_space) } else { text };
+    if end { text.trim_end_matches(is_space) } else { text }
+}
+
+/// The methods of text that depend on what white space is; `None` for all others, and where they are given what to look
+/// for.
+pub(super) fn method(value: &Value, method: &str, args: &[Value]) -> Option<Result<Value, Error>> {
+    let text = value.as_str().filter(|_| args.is_empty())?;
+    Some(Ok(match method {
+        "strip" => strip(text, true, true).into(),
+        "lstrip" => strip(text, true, false).into(),
+        "rstrip" => strip(text, false, true).into(),
+        "split" => text.split(is_space).filter(|part| !part.is_empty()).map(Value::from).collect(),
+        "isspace" => (!text.is_empty() && text.chars().all(is_space)).into(),
+        _ => return None,
+    }))
+}
+
 /// `repr(value)`, as inside of a list.
 fn repr(value: &Value) -> String {
     let list = |open: &str, close: &str| {
@@ -19,6 +44,7 @@ fn repr(value: &Value) -> String {
         format!("{open}{}{close}", items.join(", "))
     };
     match value.kind() {
+        ValueKind::Undefined => "Undefined".into(),
         ValueKind::None => "None".into(),
         ValueKind::Bool => if value.is_true() { "True" } else { "False" }.into(),
         ValueKind::Number if !value.is_integer() => float(value),

@@ -2,7 +2,8 @@
 //!
 //! Jinja with `trim_blocks`, `lstrip_blocks`, loop controls, Python's methods, printing and `tojson`,
 //! `raise_exception` and `strftime_now`. The last is always 26 July 2024, the day that Llama's templates name where
-//! they cannot ask: a row must not become another one each day.
+//! they cannot ask: a row must not become another one each day. Where Jinja refuses to compare, slice or convert a
+//! value that is not there, it counts as empty or 0 here.
 //!
 //! What the model writes stands between `{% generation %}` and `{% endgeneration %}`, the end of its turn included. A
 //! template without these marks is rendered message by message: where the conversation up to an assistant's message,
@@ -43,9 +44,17 @@ pub struct ChatTemplate {
     source: String,
     environment: Environment<'static>,
     has_marks: bool,
-    bos: Option<String>,
-    eos: Option<String>,
+    /// Texts of special tokens by the names that templates know: `bos_token` and the like.
+    tokens: BTreeMap<String, String>,
+    /// The template for rows with `tools`, where the tokenizer came with one of its own for them.
+    tool_use: Option<Box<ChatTemplate>>,
 }
+
+/// Special tokens that templates may ask for, beside those at the beginning and the end of a text.
+const OTHER_TOKENS: [&str; 5] = ["unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+/// What the last message is marked with where its turn is left open, as `transformers` does: templates that look for
+/// its text find it changed alike.
+const CONTINUED: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
 
 /// Messages, and what else a template may ask for.
 #[derive(Clone, Debug)]
@@ -144,19 +153,35 @@ impl ChatTemplate {
         }
     }
 
-    /// The template that came with the tokenizer.
+    /// The template that came with the tokenizer; of several the one named `default`, and for rows with `tools` the one
+    /// named `tool_use`, as `transformers` chooses.
     ///
     /// # Errors
     /// When none did, or it is malformed.
     pub fn own(tokenizer: &Tokenizer) -> Result<ChatTemplate, Error> {
-        match tokenizer.chat_template() {
-            Some(source) => ChatTemplate::new("own", source, tokenizer),
-            None => {
-                let path = tokenizer.path().display();
-                Err(fault!("chat template `own`: none came with the tokenizer `{path}`")
-                    .with_hint("set `template` to tulu, which any tokenizer can write, chatml or a file"))
-            }
-        }
+        let named = |wanted: &str| {
+            let mut templates = tokenizer.chat_templates().iter();
+            templates.find(|(name, _)| name == wanted).map(|(_, source)| source)
+        };
+        let Some(source) = named("default") else {
+            let path = tokenizer.path().display();
+            let names: Vec<&str> = tokenizer.chat_templates().iter().map(|(name, _)| name.as_str()).collect();
+            let others = match names[..] {
+                [] => "none came".to_owned(),
+                _ => format!("none that is named `default` came ({} did)", list(&names)),
+            };
+            return Err(fault!("chat template `own`: {others} with the tokenizer `{path}`")
+                .with_hint("set `template` to tulu, which any tokenizer can write, chatml or a file"));
+        };
+        let own = ChatTemplate::new("own", source, tokenizer)?;
+        let tool_use = named("tool_use").map(|source| ChatTemplate::new("own, tool_use", source, tokenizer));
+        Ok(ChatTemplate { tool_use: tool_use.transpose()?.map(Box::new), ..own })
+    }
+
+    /// The one that renders a conversation.
+    fn serving(&self, conversation: &Conversation) -> &ChatTemplate {
+        let has_tools = conversation.variables.get("tools").is_some_and(|tools| !tools.is_none());
+        self.tool_use.as_deref().filter(|_| has_tools).unwrap_or(self)
     }
 
     fn chatml(tokenizer: &Tokenizer) -> Result<ChatTemplate, Error> {
@@ -177,26 +202,30 @@ impl ChatTemplate {
     /// When it is malformed.
     pub fn new(name: &str, source: &str, tokenizer: &Tokenizer) -> Result<ChatTemplate, Error> {
         let token = |id: Option<u32>| id.and_then(|id| tokenizer.token(id));
-        ChatTemplate::with_tokens(name, source, token(tokenizer.bos()), token(tokenizer.eos()))
+        let ends = [("bos_token", token(tokenizer.bos())), ("eos_token", token(tokenizer.eos()))];
+        let others = OTHER_TOKENS.map(|name| (name, tokenizer.special(name).map(str::to_owned)));
+        let tokens = ends.into_iter().chain(others);
+        let tokens = tokens.filter_map(|(name, token)| Some((name.to_owned(), token?)));
+        ChatTemplate::with_tokens(name, source, tokens.collect())
     }
 
-    /// The same with the texts of the tokens at the beginning and the end.
+    /// The same with the texts of special tokens by the names that templates know: `bos_token` and the like.
     ///
     /// # Errors
     /// When it is malformed.
     pub fn with_tokens(
         name: &str,
         source: &str,
-        bos: Option<String>,
-        eos: Option<String>,
+        tokens: BTreeMap<String, String>,
     ) -> Result<ChatTemplate, Error> {
-        let (marked, has_marks) = mark(source);
+        // Jinja makes all line ends of a template line feeds.
+        let (marked, has_marks) = mark(&source.replace("\r\n", "\n").replace('\r', "\n"));
         let mut environment = environment();
         environment
             .add_template_owned(NAME, marked)
             .map_err(|error| fault!("chat template `{name}`: {}", told(&error)))?;
         let source = source.to_owned();
-        Ok(ChatTemplate { name: name.to_owned(), source, environment, has_marks, bos, eos })
+        Ok(ChatTemplate { name: name.to_owned(), source, environment, has_marks, tokens, tool_use: None })
     }
 
     /// What errors call it.
@@ -219,6 +248,10 @@ impl ChatTemplate {
         conversation: &Conversation,
         add_generation_prompt: bool,
     ) -> Result<Rendered, Error> {
+        let serving = self.serving(conversation);
+        if !std::ptr::eq(self, serving) {
+            return serving.render(conversation, add_generation_prompt);
+        }
         let Conversation { messages, variables } = conversation;
         if self.has_marks
             && let Some(code) =
@@ -232,14 +265,56 @@ impl ChatTemplate {
         // As in `transformers`, these two are there and none where nothing is said.
         let mut context: BTreeMap<&str, Value> =
             ["tools", "documents"].into_iter().map(|name| (name, Value::from(()))).collect();
-        let tokens = [("bos_token", &self.bos), ("eos_token", &self.eos)];
-        context.extend(tokens.into_iter().filter_map(|(name, token)| Some((name, token.as_deref()?.into()))));
+        context.extend(self.tokens.iter().map(|(name, token)| (name.as_str(), token.as_str().into())));
         context.extend(variables.iter().map(|(name, value)| (name.as_str(), value.clone())));
         context.insert("messages", Value::from(messages.clone()));
         context.insert("add_generation_prompt", add_generation_prompt.into());
         let template = self.environment.get_template(NAME).expect("the template was added");
         let text = template.render(Value::from(context)).map_err(|error| self.failed(&error))?;
         Ok(split(&text))
+    }
+
+    /// What the model is given to go on from: the conversation with the assistant's turn opened, or left open where the
+    /// conversation ends in it.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render); a last message without text, or whose text the template changes.
+    pub fn prompt(&self, conversation: &Conversation) -> Result<Rendered, Error> {
+        match conversation.messages.last() {
+            Some(last) if is_assistant(last) => self.open_turn(conversation),
+            _ => self.render(conversation, true),
+        }
+    }
+
+    /// As `transformers` leaves a turn open: its text is marked, and what is rendered ends before the mark.
+    fn open_turn(&self, conversation: &Conversation) -> Result<Rendered, Error> {
+        let refuse = |why: &str| {
+            fault!("the conversation ends in the assistant's turn, which cannot be left open: {why}").with_hint(
+                "take the assistant's beginning out of the prompt, or use a template that writes it as it is",
+            )
+        };
+        let mut marked = conversation.clone();
+        let last = marked.messages.last_mut().expect("it has just been there");
+        let content = last.get_attr("content").unwrap_or_default();
+        let Some(text) = content.as_str() else { return Err(refuse("it is no text")) };
+        *last = with_content(last, format!("{text}{CONTINUED}"));
+        let Rendered { text: rendered, mut spans } = self.render(&marked, false)?;
+        let tag = CONTINUED.trim_end();
+        let Some(at) = rendered.rfind(tag).filter(|_| rendered.contains(python::strip(text, true, true)))
+        else {
+            return Err(refuse("the template changes or leaves out its text"));
+        };
+        // Where the template takes blanks away behind a message, those in front of the mark go as well.
+        let kept = if rendered[at..].starts_with(CONTINUED) {
+            &rendered[..at]
+        } else {
+            python::strip(&rendered[..at], false, true)
+        };
+        spans.retain_mut(|span| {
+            span.range.end = span.range.end.min(kept.len());
+            span.range.start < span.range.end
+        });
+        Ok(Rendered { text: kept.to_owned(), spans })
     }
 
     /// The text of a conversation, with what the assistant says from message `given` on as the spans that count.
@@ -258,12 +333,41 @@ impl ChatTemplate {
                     "training needs a message with the role `assistant`; repair or remove the record",
                 ));
         }
+        let serving = self.serving(conversation);
+        if !std::ptr::eq(self, serving) {
+            return serving.turns(conversation, given);
+        }
         let mut rendered = self.render(conversation, false)?;
         if !self.has_marks {
             rendered.spans = self.spans_by_prefix(conversation, given, &rendered.text)?;
         } else if messages[..given].iter().any(is_assistant) {
             let num_given = self.render(&conversation.up_to(given), false)?.spans.len();
             rendered.spans.iter_mut().take(num_given).for_each(|span| span.counts = false);
+        }
+        Ok(rendered)
+    }
+
+    /// [`turns`](Self::turns), of which the beginning that `opened` comes to is given, where it is there: a conversation
+    /// that ends within the first message that the model writes.
+    ///
+    /// # Errors
+    /// As [`turns`](Self::turns); when it is no beginning.
+    pub(super) fn turns_from(
+        &self,
+        conversation: &Conversation,
+        given: usize,
+        opened: Option<&Conversation>,
+    ) -> Result<Rendered, Error> {
+        let mut rendered = self.turns(conversation, given)?;
+        if let Some(opened) = opened {
+            let before = self.prompt(opened)?.text;
+            self.check_prefix(&before, &rendered.text, || {
+                "up to where the assistant's turn is left open".into()
+            })?;
+            rendered.spans.retain(|span| !span.counts || span.range.end > before.len());
+            if let Some(first) = rendered.spans.iter_mut().find(|span| span.counts) {
+                first.range.start = first.range.start.max(before.len());
+            }
         }
         Ok(rendered)
     }
@@ -297,7 +401,7 @@ impl ChatTemplate {
             self.check_prefix(&after, text, || format!("up to message {}", i + 1))?;
             let mut range = before.len()..after.len();
             // Nothing is ever generated behind the end token.
-            if let Some(eos) = &self.eos
+            if let Some(eos) = self.tokens.get("eos_token")
                 && let Some(at) = after[range.clone()].rfind(eos.as_str())
             {
                 range.end = range.start + at + eos.len();
@@ -334,10 +438,13 @@ impl ChatTemplate {
 pub(super) fn messages(row: &Row, field: &str) -> Result<Vec<Value>, Error> {
     let wrong = |why: String| {
         fault!("`{field}` is no list of messages: {why}")
-            .with_hint("a message is an object with `role` and `content`")
+            .with_hint("a message is an object with `role` and `content`, or with `from` (human, gpt, system or tool) and `value`")
     };
-    let messages: Vec<Value> = ordered(row, field).try_iter().into_iter().flatten().collect();
-    for (i, message) in messages.iter().enumerate() {
+    let mut messages: Vec<Value> = ordered(row, field).try_iter().into_iter().flatten().collect();
+    for (i, message) in messages.iter_mut().enumerate() {
+        if let Some(renamed) = of_sharegpt(message) {
+            *message = renamed.map_err(|from| wrong(format!("message {} is from `{from}`", i + 1)))?;
+        }
         if message.kind() != ValueKind::Map {
             return Err(wrong(format!("item {} is {}, not an object", i + 1, message.kind())));
         }
@@ -346,6 +453,29 @@ pub(super) fn messages(row: &Row, field: &str) -> Result<Vec<Value>, Error> {
         }
     }
     Ok(messages.iter().map(normalized).collect())
+}
+
+/// A message as ShareGPT has it, with `from` and `value`, under the names that templates know; `None` of any other. An
+/// error is who it is from, where that is nobody known.
+fn of_sharegpt(message: &Value) -> Option<Result<Value, String>> {
+    let get = |name: &str| message.get_attr(name).ok().filter(|value| !value.is_undefined());
+    let (None, Some(from), Some(value)) = (get("role"), get("from"), get("value")) else { return None };
+    let role = match from.as_str() {
+        Some("human" | "user") => "user",
+        Some("gpt" | "chatgpt" | "assistant") => "assistant",
+        Some("system") => "system",
+        Some("tool" | "observation" | "function_response") => "tool",
+        _ => return Some(Err(from.to_string())),
+    };
+    let rest = message
+        .try_iter()
+        .into_iter()
+        .flatten()
+        .filter(|name| !matches!(name.as_str(), Some("from" | "value")));
+    let rest = rest.map(|name| (name.clone(), message.get_item(&name).unwrap_or_default()));
+    let fields =
+        [(Value::from("role"), Value::from(role)), (Value::from("content"), value)].into_iter().chain(rest);
+    Some(Ok(Value::from_pairs(fields)))
 }
 
 fn normalized(message: &Value) -> Value {
@@ -364,6 +494,19 @@ fn normalized(message: &Value) -> Value {
         fields.retain(|(key, _)| key.as_str() != Some("reasoning_content"));
         fields.push(("reasoning_content".into(), reasoning));
     }
+    Value::from_pairs(fields)
+}
+
+/// A message with another text.
+pub(super) fn with_content(message: &Value, content: String) -> Value {
+    let fields = message.try_iter().into_iter().flatten().map(|name| {
+        let value = if name.as_str() == Some("content") {
+            Value::from(content.as_str())
+        } else {
+            message.get_item(&name).unwrap_or_default()
+        };
+        (name, value)
+    });
     Value::from_pairs(fields)
 }
 
@@ -393,13 +536,25 @@ fn environment() -> Environment<'static> {
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     environment.set_syntax(syntax.expect("the delimiters are the usual ones"));
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_unknown_method_callback(|state, value, method, args| {
+        python::method(value, method, args).unwrap_or_else(|| {
+            minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
+        })
+    });
+    environment.add_filter("trim", |value: &Value, chars: Option<String>| {
+        let text = python::str(value);
+        match chars {
+            Some(chars) => text.trim_matches(|c| chars.contains(c)).to_owned(),
+            None => python::strip(&text, true, true).to_owned(),
+        }
+    });
     environment.set_formatter(|out, _, value| Ok(out.write_str(&python::str(value))?));
     environment.add_filter("tojson", python::tojson);
     environment.add_filter("string", |value: &Value| python::str(value));
-    // In Python, text and mappings are sequences of a kind too.
-    let is_sequence =
-        |value: &Value| matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map);
+    // In Python, text and mappings are sequences of a kind too, and so is what is not there.
+    let is_sequence = |value: &Value| {
+        matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Undefined)
+    };
     environment.add_test("sequence", is_sequence);
     environment
         .add_test("iterable", move |value: &Value| is_sequence(value) || value.kind() == ValueKind::Iterable);
