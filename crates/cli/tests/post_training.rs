@@ -343,7 +343,7 @@ fn prompts_of_a_file_and_of_a_conversation_are_continued() {
         "one.jsonl",
         "{\"prompt\":\"user:3 plus 4 is\\nassistant:\"}\n{\"prompt\":\"user:a\\nassistant:so\"}\n",
     );
-    let spelled = generate("--prompts one.jsonl");
+    let spelled = generate("--prompts one.jsonl --bos none");
     assert_eq!([ids(&plain, 1), ids(&plain, 2)], [ids(&spelled, 0), ids(&spelled, 1)]);
     assert_eq!(plain["texts"].as_array().unwrap().len(), 3);
     let asked = generate("--prompts prompts.jsonl --chat");

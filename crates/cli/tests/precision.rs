@@ -67,6 +67,26 @@ fn every_instruction_set_gives_the_same_bytes() {
 }
 
 #[test]
+fn every_stage_takes_it() {
+    let home = Home::trained();
+    home.write("pairs.jsonl", "{\"prompt\":\"1 plus 1 is\",\"chosen\":\" 2.\",\"rejected\":\" 3.\"}\n");
+    for (stage, line) in [
+        ("pretrain", "pretrain --config recipe.toml"),
+        ("sft", "sft --config recipe.toml"),
+        ("dpo", "dpo pairs.jsonl --from pretrain --dpo.window=32"),
+        ("rl", "rl --config recipe.toml --rl.grpo.beta=0.1 --rl.reference=pretrain"),
+        ("midtrain", "midtrain --config recipe.toml --midtrain.objective.kind=kd"),
+    ] {
+        let run = |precision: &str| {
+            let run = format!("{stage}-{precision}");
+            home.ok(&format!("{line} --quiet --steps 1 --run {run} --{stage}.precision={precision}"));
+            home.parameters(&run)
+        };
+        assert!(run("f32") != run("bf16"), "{stage}: the setting has an effect");
+    }
+}
+
+#[test]
 fn instructions_that_are_not_there_are_refused() {
     let home = Home::new();
     let mut command = home.command("engine");
