@@ -2,6 +2,7 @@
 
 use crate::matmul::Matrix;
 use crate::simd::Instructions;
+#[cfg(target_arch = "x86_64")]
 use crate::weights::Numbers;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
