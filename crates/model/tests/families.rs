@@ -479,6 +479,11 @@ fn unsupported_switches_name_their_key() {
     let everywhere = [
         ("attention_bias", json!(true)),
         ("attention_dropout", json!(0.1)),
+        ("is_causal", json!(false)),
+        ("add_cross_attention", json!(true)),
+        ("clip_qkv", json!(8.0)),
+        ("final_logit_softcapping", json!(30.0)),
+        ("embedding_multiplier", json!(12.0)),
         ("hidden_act", json!("gelu")),
         ("n_routed_experts", json!(64)),
         ("num_experts", json!(8)),

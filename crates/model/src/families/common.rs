@@ -90,6 +90,16 @@ fn refuse_switches(keys: &Keys) -> Result<(), Error> {
     for key in ["attention_bias", "mlp_bias", "attention_dropout", "residual_dropout"] {
         keys.off(key, &[0.0])?;
     }
+    // Attention that looks ahead, or at something else as well.
+    keys.only("is_causal", &[json!(true)])?;
+    keys.off("add_cross_attention", &[])?;
+    // What other families bound or multiply numbers by.
+    for key in ["clip_qkv", "attn_logit_softcapping", "final_logit_softcapping"] {
+        keys.off(key, &[0.0])?;
+    }
+    for key in ["embedding_multiplier", "residual_multiplier", "logit_scale", "logits_scaling"] {
+        keys.only(key, &[json!(1.0), json!(1)])?;
+    }
     for key in ["num_experts", "num_local_experts", "n_routed_experts"] {
         keys.off(key, &[0.0])?;
     }
